@@ -1,0 +1,36 @@
+// 16-bit floats, two columns of a row in a word, low half first.
+//
+// The contract of every format: `load_group` fetches what a group of columns shares, `load_block` unpacks
+// eight columns of four rows. tile = 64 rows; quad = 4 rows of it (0..15); group and block count columns.
+// Expects: K (columns).
+
+@group(1) @binding(0) var<storage, read> words: array<vec4<u32>>; // [tiles, K/2, 16 quads]
+
+struct Group { unused: u32 }
+
+fn load_group(tile: u32, quad: u32, group: u32) -> Group {
+    return Group(0u);
+}
+
+fn low_half(words: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(
+        unpack2x16float(words.x).x, unpack2x16float(words.y).x,
+        unpack2x16float(words.z).x, unpack2x16float(words.w).x);
+}
+
+fn high_half(words: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(
+        unpack2x16float(words.x).y, unpack2x16float(words.y).y,
+        unpack2x16float(words.z).y, unpack2x16float(words.w).y);
+}
+
+fn load_block(tile: u32, quad: u32, block: u32, group: Group) -> array<vec4<f32>, 8> {
+    let i = (tile * (K / 2u) + block * 4u) * 16u + quad;
+    let a = words[i];
+    let b = words[i + 16u];
+    let c = words[i + 32u];
+    let d = words[i + 48u];
+    return array<vec4<f32>, 8>(
+        low_half(a), high_half(a), low_half(b), high_half(b),
+        low_half(c), high_half(c), low_half(d), high_half(d));
+}

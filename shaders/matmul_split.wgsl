@@ -1,0 +1,53 @@
+// out[t, n] (+)= Σ_k x[t, k] · W[n, k] for up to T rows t: for GPUs and few rows.
+//
+// A workgroup owns one tile, 64 rows of W. Lane = (quad, split): neighbouring lanes read neighbouring quads,
+// and the SPLITS lanes of a quad share its columns, so that even a small matrix keeps many lanes busy.
+// The partial sums meet in workgroup memory.
+//
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP,
+// GROUPS, SPLITS, WG = 16 · SPLITS; a format. Grid: (tiles, rows / T).
+
+@group(0) @binding(0) var<storage, read> rows: array<Row>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // [rows, K]
+@group(0) @binding(2) var<storage, read_write> out: array<f32>; // [rows, STRIDE]
+
+var<workgroup> partial: array<vec4<f32>, WG>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let first_row = workgroup.y * T;
+    if rows[first_row].sequence == NONE {
+        return;
+    }
+    let tile = workgroup.x;
+    let quad = lane % 16u;
+    var sum: array<vec4<f32>, T>;
+    for (var block = lane / 16u; block < K / 8u; block += SPLITS) {
+        let group = load_group(tile, quad, block * 8u / GROUP);
+        let w = load_block(tile, quad, block, group);
+        for (var t = 0u; t < T; t++) {
+            let i = (first_row + t) * (K / 4u) + block * 2u;
+            let a = x[i];
+            let b = x[i + 1u];
+            sum[t] += w[0] * a.x + w[1] * a.y + w[2] * a.z + w[3] * a.w
+                + w[4] * b.x + w[5] * b.y + w[6] * b.z + w[7] * b.w;
+        }
+    }
+    for (var t = 0u; t < T; t++) {
+        partial[lane] = sum[t];
+        workgroupBarrier();
+        // 64 lanes, one row of W each.
+        if lane < 64u {
+            var total = 0.0;
+            for (var split = 0u; split < SPLITS; split++) {
+                total += partial[split * 16u + lane / 4u][lane % 4u];
+            }
+            let n = tile * 64u + lane;
+            if n < N {
+                let i = (first_row + t) * STRIDE + FIRST + n;
+                out[i] = select(total, out[i] + total, ADD);
+            }
+        }
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,24 @@
+// RMS norm (arXiv:1910.07467): out[r] = x[r] / sqrt(mean(x[r]²) + EPS) · weight.
+// Expects: K (hidden size), EPS, WG. Grid: (1, rows).
+
+@group(0) @binding(0) var<storage, read> rows: array<Row>;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [rows, K]
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;    // [K]
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>; // [rows, K]
+
+@compute @workgroup_size(WG)
+fn main(t: Thread) {
+    if rows[t.workgroup.y].sequence == NONE {
+        return;
+    }
+    let base = t.workgroup.y * (K / 4u);
+    var squares = 0.0;
+    for (var i = t.lane; i < K / 4u; i += WG) {
+        let v = x[base + i];
+        squares += dot(v, v);
+    }
+    let scale = inverseSqrt(workgroup_sum(t, squares) / f32(K) + EPS);
+    for (var i = t.lane; i < K / 4u; i += WG) {
+        out[base + i] = x[base + i] * scale * weight[i];
+    }
+}

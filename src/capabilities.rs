@@ -1,0 +1,66 @@
+//! What a device can do. Read once from the adapter, then handed to whoever records or compiles.
+//!
+//! Every feature is optional: [`Capabilities::baseline`] is what WebGPU promises everywhere, and each test
+//! that passes with everything switched on passes with that too.
+
+use serde::Serialize;
+
+/// The features and limits of one device, as far as this crate cares.
+#[derive(Clone, Debug, Serialize)]
+pub struct Capabilities {
+    /// The adapter's name.
+    pub device: String,
+    /// `vulkan`, `metal`, `dx12`, or `cpu` for the twins.
+    pub backend: String,
+    /// The driver and its version, as it names itself.
+    pub driver: String,
+    /// A GPU driver that runs on the processor. Such devices want other loops than a GPU does.
+    pub software: bool,
+    /// `enable f16;` is accepted.
+    pub f16: bool,
+    /// Least and greatest subgroup size, where subgroup operations work.
+    pub subgroups: Option<(u32, u32)>,
+    /// Timestamps can be written at the ends of a compute pass.
+    pub timestamps: bool,
+    /// Small per-dispatch constants (push constants) are there.
+    pub immediates: bool,
+    /// Matrix units are reachable.
+    pub cooperative_matrix: bool,
+    /// Largest storage binding in bytes; a larger weight is split into shards by rows.
+    pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
+    /// Largest uniform binding in bytes.
+    pub max_uniform: u64,
+    /// Windows into buffers start at multiples of this many bytes.
+    pub window_alignment: u64,
+    /// Storage buffers that one kernel may bind.
+    pub max_storage_buffers: u32,
+    /// Bytes of workgroup memory.
+    pub max_workgroup_memory: u32,
+    /// Invocations of one workgroup.
+    pub max_invocations: u32,
+    /// Memory known to be free for buffers, in bytes, where anything tells.
+    pub free_memory: Option<u64>,
+}
+
+impl Capabilities {
+    /// The same device with every optional feature masked off and every limit at WebGPU's promise.
+    pub fn baseline(&self) -> Self {
+        Capabilities {
+            f16: false,
+            subgroups: None,
+            timestamps: false,
+            immediates: false,
+            cooperative_matrix: false,
+            max_binding: self.max_binding.min(128 << 20),
+            max_buffer: self.max_buffer.min(256 << 20),
+            max_uniform: self.max_uniform.min(64 << 10),
+            window_alignment: 256,
+            max_storage_buffers: self.max_storage_buffers.min(8),
+            max_workgroup_memory: self.max_workgroup_memory.min(16 << 10),
+            max_invocations: self.max_invocations.min(256),
+            ..self.clone()
+        }
+    }
+}

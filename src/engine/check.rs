@@ -1,0 +1,98 @@
+//! Runs every kernel's cases on a device and compares with the twins.
+
+use crate::cpu::Cpu;
+use crate::error::Result;
+use crate::format::unpair;
+use crate::kernels::{Case, Compare, Kernel};
+use crate::recording::{Executor, Recorder};
+
+/// How one case came out.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// The case.
+    pub case: String,
+    /// The worst normalized mean squared error over its outputs; for outputs that must be equal, the share of
+    /// words that are not.
+    pub error: f64,
+    /// What is wrong, if anything.
+    pub problem: Option<String>,
+}
+
+/// Runs a kernel's cases on `executor`.
+///
+/// # Errors
+/// When the device fails; a kernel that does not compile or match is an [`Outcome`] with a problem.
+pub async fn check(executor: &mut dyn Executor, kernel: &Kernel) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for case in (kernel.cases)() {
+        // The twin runs the very recording that the device does.
+        let twin = run(&mut Cpu::new(), &case, Some(executor)).await?;
+        let (error, problem) = match run(executor, &case, None).await {
+            Ok(found) => compare(&case, &twin, &found),
+            Err(e) => (f64::INFINITY, Some(e.to_string())),
+        };
+        outcomes.push(Outcome { kernel: kernel.name, case: case.name, error, problem });
+    }
+    Ok(outcomes)
+}
+
+/// Runs a case, recorded for `device` where it is not the executor itself; the words of its outputs.
+async fn run(
+    executor: &mut dyn Executor,
+    case: &Case,
+    device: Option<&mut dyn Executor>,
+) -> Result<Vec<Vec<u32>>> {
+    let mut buffers = Vec::new();
+    for input in &case.inputs {
+        let buffer = executor.create(input.words.len() as u64 * 4, input.name)?;
+        executor.upload(buffer, 0, bytemuck::cast_slice(&input.words))?;
+        buffers.push(buffer);
+    }
+    let capabilities = match device {
+        Some(device) => device.capabilities().clone(),
+        None => executor.capabilities().clone(),
+    };
+    let mut recorder = Recorder::new(&capabilities);
+    (case.record)(&mut recorder, &buffers);
+    let prepared = executor.prepare(recorder.finish())?;
+    executor.run(prepared)?;
+    let mut outputs = Vec::new();
+    for &(i, _) in &case.outputs {
+        let ticket = executor.read(buffers[i].whole())?;
+        outputs.push(bytemuck::pod_collect_to_vec(&executor.finish(ticket).await?));
+    }
+    Ok(outputs)
+}
+
+fn compare(case: &Case, twin: &[Vec<u32>], found: &[Vec<u32>]) -> (f64, Option<String>) {
+    let mut worst = (0.0, None);
+    for ((&(i, compare), twin), found) in case.outputs.iter().zip(twin).zip(found) {
+        let halves = |words: &[u32]| -> Vec<f32> { words.iter().flat_map(|&w| unpair(w)).collect() };
+        let (error, tolerance) = match compare {
+            Compare::Floats(t) => (nmse(bytemuck::cast_slice(twin), bytemuck::cast_slice(found)), t),
+            Compare::Halves(t) => (nmse(&halves(twin), &halves(found)), t),
+            Compare::Exact => {
+                let differ = twin.iter().zip(found).filter(|(a, b)| a != b).count();
+                (differ as f64 / twin.len() as f64, 0.0)
+            }
+        };
+        let name = case.inputs[i].name;
+        // A NaN is not within any tolerance.
+        let problem =
+            (!(error <= tolerance)).then(|| format!("{name} is off by {error:.1e}, allowed {tolerance:.0e}"));
+        if problem.is_some() || error > worst.0 {
+            worst = (error, problem.or(worst.1));
+        }
+    }
+    worst
+}
+
+/// `Σ (found − twin)² / Σ twin²`.
+fn nmse(twin: &[f32], found: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let off: f64 = twin.iter().zip(found).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let all: f64 = twin.iter().map(|&a| square(f64::from(a))).sum();
+    if off == 0.0 { 0.0 } else { off / all }
+}

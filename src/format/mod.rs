@@ -1,0 +1,196 @@
+//! Weight formats: how the numbers of a matrix lie in device memory.
+//!
+//! A matrix is cut into *tiles* of [`TILE_ROWS`] rows. Within a tile, words are ordered by column first and
+//! row second, so that neighbouring lanes, which own neighbouring rows, read neighbouring words; four rows
+//! make one `vec4<u32>`, a *quad*. Every plane (codes, scales …) is tiled the same way, so a tile is packed
+//! on its own and a checkpoint streams through without ever being held whole.
+//!
+//! A format is one file here and one in `shaders/format/`, and one line in [`FORMATS`].
+
+mod affine;
+mod f16;
+pub mod q4;
+pub mod q8;
+
+pub use affine::Affine;
+use half::f16 as Half;
+
+/// Rows of a tile. Matrices are padded to it with rows of zeros.
+pub const TILE_ROWS: usize = 64;
+
+/// Columns that a format unpacks at a time. Every matrix has a multiple of it.
+pub const BLOCK: usize = 8;
+
+/// Every format there is.
+pub const FORMATS: &[&Format] = &[&f16::FORMAT, &q8::FORMAT, &q4::FORMAT];
+
+/// A piece of WGSL: its path under `shaders/`, and its text.
+pub type Part = (&'static str, &'static str);
+
+/// What a tile is packed from. Rows are padded to [`TILE_ROWS`] with zeros.
+pub enum Tile<'a> {
+    /// Plain numbers, `[TILE_ROWS, cols]`, for floating point formats.
+    Values(&'a [f32]),
+    /// Codes `[TILE_ROWS, cols]` with scale and zero `[TILE_ROWS, groups]`: `w = scale · (code − zero)`.
+    Affine(&'a Affine),
+}
+
+/// How a format's numbers come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Each weight is rounded by itself.
+    Float,
+    /// `w = scale · (code − zero)` with `2^bits` codes, scale and zero shared by a group of columns.
+    Affine {
+        /// Bits of a code.
+        bits: u32,
+    },
+}
+
+/// A weight format.
+pub struct Format {
+    /// Its name, as in `--bits` reports and kernel sources.
+    pub name: &'static str,
+    /// Bits of one stored weight, without what its group shares.
+    pub bits: u32,
+    /// How its numbers come about.
+    pub kind: Kind,
+    /// Names of the planes, in binding order of group 1.
+    pub planes: &'static [&'static str],
+    /// Words of each plane in one tile of `cols` columns with groups of `group` columns.
+    pub tile_words: fn(cols: usize, group: usize) -> Vec<usize>,
+    /// Packs a tile into its planes.
+    pub pack: fn(tile: Tile<'_>, cols: usize, group: usize, planes: &mut [Vec<u32>]),
+    /// Unpacks a tile into `[TILE_ROWS, cols]`.
+    pub unpack: fn(planes: &[&[u32]], cols: usize, group: usize, out: &mut [f32]),
+    /// The WGSL that unpacks, `shaders/format/*.wgsl`.
+    pub wgsl: &'static [Part],
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Format {
+    /// The format called `name`.
+    pub fn named(name: &str) -> Option<&'static Format> {
+        FORMATS.iter().copied().find(|f| f.name == name)
+    }
+
+    /// Distinct codes: 16 for four bits. For floating point formats, the count of bit patterns.
+    pub fn states(&self) -> u64 {
+        1 << self.bits
+    }
+}
+
+/// A format with its group size: all that is needed to lay out a matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Packing {
+    /// The format.
+    pub format: &'static Format,
+    /// Columns that share a scale and a zero. Formats without groups ignore it.
+    pub group: usize,
+}
+
+impl Packing {
+    /// 16-bit floats.
+    pub const F16: Packing = Packing { format: &f16::FORMAT, group: 64 };
+
+    /// `f16`, `q8/32`, `q4/64` …
+    pub fn name(&self) -> String {
+        match self.format.kind {
+            Kind::Float => self.format.name.to_owned(),
+            Kind::Affine { .. } => format!("{}/{}", self.format.name, self.group),
+        }
+    }
+
+    /// Bytes of one tile over all planes.
+    pub fn tile_bytes(&self, cols: usize) -> u64 {
+        (self.format.tile_words)(cols, self.group).iter().map(|&w| w as u64 * 4).sum()
+    }
+
+    /// Bytes of a matrix over all planes and tiles.
+    pub fn bytes(&self, rows: usize, cols: usize) -> u64 {
+        self.tile_bytes(cols) * rows.div_ceil(TILE_ROWS) as u64
+    }
+
+    /// True bits a weight, scales and zeros included.
+    pub fn bits_per_weight(&self, cols: usize) -> f64 {
+        self.tile_bytes(cols) as f64 * 8.0 / (TILE_ROWS * cols) as f64
+    }
+}
+
+/// Two halves in a word, the first in the low bits: what `unpack2x16float` reads.
+pub fn pair(low: Half, high: Half) -> u32 {
+    u32::from(low.to_bits()) | u32::from(high.to_bits()) << 16
+}
+
+/// The halves of a word, as `unpack2x16float`.
+pub fn unpair(word: u32) -> [f32; 2] {
+    [Half::from_bits(word as u16).to_f32(), Half::from_bits((word >> 16) as u16).to_f32()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever a format stores, packing what it unpacked gives the same planes again.
+    #[test]
+    fn packing_is_exact_on_what_was_unpacked() {
+        for &format in FORMATS {
+            for (cols, group) in [(8, 32), (64, 32), (104, 64), (328, 128)] {
+                let packing = Packing { format, group };
+                let values: Vec<f32> = (0..TILE_ROWS * cols).map(|i| (i as f32 * 0.37).sin()).collect();
+                let planes = match format.kind {
+                    Kind::Float => packed(packing, cols, Tile::Values(&values)),
+                    Kind::Affine { bits } => {
+                        let affine = Affine::test_pattern(cols, group, bits);
+                        let planes = packed(packing, cols, Tile::Affine(&affine));
+                        let mut out = vec![0.0; TILE_ROWS * cols];
+                        unpack(packing, cols, &planes, &mut out);
+                        for (i, &w) in out.iter().enumerate() {
+                            assert_eq!(
+                                w,
+                                affine.value(i / cols, i % cols),
+                                "{} {cols} {group} at {i}",
+                                format.name
+                            );
+                        }
+                        planes
+                    }
+                };
+                let words = (format.tile_words)(cols, group);
+                assert_eq!(planes.iter().map(Vec::len).collect::<Vec<_>>(), words, "{}", format.name);
+                if format.kind == Kind::Float {
+                    let mut out = vec![0.0; TILE_ROWS * cols];
+                    unpack(packing, cols, &planes, &mut out);
+                    assert_eq!(packed(packing, cols, Tile::Values(&out)), planes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn true_bits_count_scales_and_zeros() {
+        let bits =
+            |name, group| Packing { format: Format::named(name).unwrap(), group }.bits_per_weight(4096);
+        assert_eq!(bits("f16", 64), 16.0);
+        assert_eq!(bits("q4", 32), 5.0);
+        assert_eq!(bits("q4", 64), 4.5);
+        assert_eq!(bits("q4", 128), 4.25);
+        assert_eq!(bits("q8", 64), 8.5);
+    }
+
+    fn packed(packing: Packing, cols: usize, tile: Tile<'_>) -> Vec<Vec<u32>> {
+        let mut planes = vec![Vec::new(); packing.format.planes.len()];
+        (packing.format.pack)(tile, cols, packing.group, &mut planes);
+        planes
+    }
+
+    fn unpack(packing: Packing, cols: usize, planes: &[Vec<u32>], out: &mut [f32]) {
+        let planes: Vec<&[u32]> = planes.iter().map(Vec::as_slice).collect();
+        (packing.format.unpack)(&planes, cols, packing.group, out);
+    }
+}

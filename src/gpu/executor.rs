@@ -1,0 +1,398 @@
+//! Replays recordings on a GPU.
+
+use super::pipeline::{Layouts, Pipeline, compile};
+use super::{Adapter, Options};
+use crate::capabilities::Capabilities;
+use crate::error::{Error, Result};
+use crate::kernels::{Access, Kernel};
+use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes of uploads that may wait in staging memory before they are flushed.
+const STAGED: u64 = 32 << 20;
+
+/// Dispatches of one submission. Windows resets a device on which one submission takes two seconds.
+const SUBMITTED: usize = 128;
+
+/// Any buffer may hold activations, which some kernels read as uniforms.
+const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::UNIFORM)
+    .union(wgpu::BufferUsages::COPY_DST)
+    .union(wgpu::BufferUsages::COPY_SRC);
+
+/// One open device.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    capabilities: Capabilities,
+    checked: bool,
+    buffers: Vec<wgpu::Buffer>,
+    layouts: Layouts,
+    pipelines: HashMap<String, Pipeline>,
+    recordings: Vec<Replay>,
+    reads: HashMap<u64, Read>,
+    spare: Vec<wgpu::Buffer>,
+    next_ticket: u64,
+    staged: u64,
+    held: u64,
+    peak: u64,
+    /// The first thing that the device reported outside of any scope: an error, or its own loss.
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+/// A recording with all that replaying needs, made once.
+struct Replay {
+    recording: Recording,
+    temporaries: Vec<wgpu::Buffer>,
+    steps: Vec<Step>,
+}
+
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    planes: Option<wgpu::BindGroup>,
+    workgroups: [u32; 3],
+}
+
+/// A copy that is on its way to the CPU.
+struct Read {
+    staging: wgpu::Buffer,
+    len: u64,
+    submission: wgpu::SubmissionIndex,
+    mapped: Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>,
+}
+
+impl Gpu {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// When the driver refuses.
+    pub async fn open(adapter: Adapter, options: Options) -> Result<Self> {
+        let capabilities = match options.baseline {
+            true => adapter.capabilities.baseline(),
+            false => adapter.capabilities,
+        };
+        let optional = [(capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP)];
+        let mut required_features = wgpu::Features::empty();
+        optional.iter().filter(|(has, _)| *has).for_each(|(_, feature)| required_features |= *feature);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("sixteen-states"),
+            required_features,
+            required_limits: adapter.adapter.limits(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) =
+            adapter.adapter.request_device(&descriptor).await.map_err(|e| Error::Device {
+                device: capabilities.device.clone(),
+                problem: format!("could not be opened: {e}"),
+            })?;
+        let failure = Arc::new(Mutex::new(None));
+        let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+        };
+        let shared = Arc::clone(&failure);
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&shared, describe(&e))));
+        let shared = Arc::clone(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                let text = format!(
+                    "was lost ({message}); its memory may have run out: try a shorter --ctx or fewer --bits"
+                );
+                note(&shared, text);
+            }
+        });
+        Ok(Gpu {
+            device,
+            queue,
+            capabilities,
+            checked: options.checked,
+            buffers: Vec::new(),
+            layouts: Layouts::default(),
+            pipelines: HashMap::new(),
+            recordings: Vec::new(),
+            reads: HashMap::new(),
+            spare: Vec::new(),
+            next_ticket: 0,
+            staged: 0,
+            held: 0,
+            peak: 0,
+            failure,
+        })
+    }
+
+    fn error(&self, problem: impl Into<String>) -> Error {
+        Error::Device { device: self.capabilities.device.clone(), problem: problem.into() }
+    }
+
+    /// What the device reported since it was opened, if anything.
+    fn check(&self) -> Result<()> {
+        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(problem) => Err(self.error(problem.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn allocate(&mut self, len: u64, name: &str, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let advice = "try a shorter --ctx or fewer --bits";
+        if len > self.capabilities.max_buffer {
+            let limit = mib(self.capabilities.max_buffer);
+            return Err(self.error(format!(
+                "{name} needs one buffer of {:.0} MiB, the device allows {limit:.0} MiB; {advice}",
+                mib(len)
+            )));
+        }
+        if let Some(free) = self.capabilities.free_memory.filter(|&free| self.held + len > free) {
+            return Err(self.error(format!(
+                "out of memory: {name} needs {:.0} MiB on top of {:.0} MiB, and {:.0} MiB are free; {advice}",
+                mib(len),
+                mib(self.held),
+                mib(free)
+            )));
+        }
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor =
+            wgpu::BufferDescriptor { label: Some(name), size: len, usage, mapped_at_creation: false };
+        let buffer = self.device.create_buffer(&descriptor);
+        let refused = pollster::block_on(validation.pop());
+        if pollster::block_on(memory.pop()).or(refused).is_some() {
+            let held = mib(self.held);
+            return Err(self.error(format!(
+                "out of memory: {name} needs {:.0} MiB on top of the {held:.0} MiB in use; {advice}",
+                mib(len)
+            )));
+        }
+        self.held += len;
+        self.peak = self.peak.max(self.held);
+        Ok(buffer)
+    }
+
+    fn bind(
+        &self,
+        layout: &wgpu::BindGroupLayout,
+        replay: &[wgpu::Buffer],
+        windows: &[Window],
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = windows
+            .iter()
+            .enumerate()
+            .map(|(i, window)| wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: match window.buffer.slot() {
+                        Some(slot) => &replay[slot],
+                        None => &self.buffers[window.buffer.id as usize],
+                    },
+                    offset: window.offset,
+                    size: wgpu::BufferSize::new(window.len),
+                }),
+            })
+            .collect();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+    }
+
+    /// Compiles what a recording needs and is not there yet, in parallel.
+    fn compile(&mut self, recording: &Recording) -> Result<Vec<Pipeline>> {
+        let mut keys = Vec::with_capacity(recording.dispatches.len());
+        let mut missing = HashMap::new();
+        for dispatch in &recording.dispatches {
+            let kernel = Kernel::named(dispatch.kernel)
+                .ok_or_else(|| self.error(format!("no kernel {}", dispatch.kernel)))?;
+            let source = kernel.source(dispatch, &self.capabilities);
+            keys.push(source.text.clone());
+            if !self.pipelines.contains_key(&source.text) && !missing.contains_key(&source.text) {
+                let bindings = self.layouts.get(&self.device, kernel.access);
+                let planes = (!dispatch.planes.is_empty())
+                    .then(|| self.layouts.get(&self.device, &vec![Access::Read; dispatch.planes.len()]));
+                missing.insert(source.text.clone(), (kernel, source, bindings, planes));
+            }
+        }
+        let compiled: Result<Vec<_>, String> = missing
+            .into_par_iter()
+            .map(|(key, (kernel, source, bindings, planes))| {
+                Ok((key, compile(&self.device, kernel, &source, self.checked, bindings, planes)?))
+            })
+            .collect();
+        self.pipelines.extend(compiled.map_err(|problem| self.error(problem))?);
+        Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect())
+    }
+
+    fn submit(&self, prepared: Prepared, dispatches: usize) -> Result<()> {
+        let steps = &self.recordings[prepared.0].steps;
+        for steps in steps[..dispatches.min(steps.len())].chunks(SUBMITTED) {
+            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for step in steps {
+                    pass.set_pipeline(&step.pipeline);
+                    pass.set_bind_group(0, &step.bindings, &[]);
+                    if let Some(planes) = &step.planes {
+                        pass.set_bind_group(1, planes, &[]);
+                    }
+                    let [x, y, z] = step.workgroups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+            self.queue.submit([encoder.finish()]);
+        }
+        self.check()
+    }
+
+    fn copy_out(&mut self, source: &wgpu::Buffer, offset: u64, len: u64) -> Result<Ticket> {
+        let spare = self.spare.iter().position(|s| s.size() == len);
+        let staging = match spare {
+            Some(i) => self.spare.swap_remove(i),
+            None => {
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                self.allocate(len, "a read-back", usage)?
+            }
+        };
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(source, offset, &staging, 0, len);
+        let submission = self.queue.submit([encoder.finish()]);
+        let mapped = Arc::new(Mutex::new(None));
+        let done = Arc::clone(&mapped);
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        });
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.reads.insert(ticket.0, Read { staging, len, submission, mapped });
+        Ok(ticket)
+    }
+
+    async fn wait(&mut self, ticket: Ticket) -> Result<Vec<u8>> {
+        let read = self
+            .reads
+            .remove(&ticket.0)
+            .ok_or_else(|| self.error(format!("nothing was asked for under {ticket:?}")))?;
+        let wait = wgpu::PollType::Wait { submission_index: Some(read.submission), timeout: None };
+        self.device.poll(wait).map_err(|e| self.error(format!("stopped answering: {e}")))?;
+        self.check()?;
+        let mapped = read.mapped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match mapped {
+            Some(Ok(())) => {}
+            Some(Err(e)) => return Err(self.error(format!("a read-back failed: {e}"))),
+            None => return Err(self.error("a read-back was not finished when the device said so")),
+        }
+        let bytes = match read.staging.get_mapped_range(..read.len) {
+            Ok(view) => view.to_vec(),
+            Err(e) => return Err(self.error(format!("a read-back failed: {e}"))),
+        };
+        read.staging.unmap();
+        // Small ones come again with every token.
+        if read.len <= 4096 {
+            self.spare.push(read.staging);
+        } else {
+            self.held -= read.len;
+        }
+        Ok(bytes)
+    }
+}
+
+impl Executor for Gpu {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn create(&mut self, len: u64, name: &'static str) -> Result<Buffer> {
+        let len = len.next_multiple_of(4).max(4);
+        let buffer = self.allocate(len, name, USAGE)?;
+        self.buffers.push(buffer);
+        Ok(Buffer { id: self.buffers.len() as u32 - 1, len, name })
+    }
+
+    fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.queue.write_buffer(&self.buffers[buffer.id as usize], offset, bytes);
+        self.staged += bytes.len() as u64;
+        if self.staged >= STAGED {
+            // Flushes, and waits, so that staging memory is free before more is asked for.
+            self.queue.submit([]);
+            self.device
+                .poll(wgpu::PollType::wait_indefinitely())
+                .map_err(|e| self.error(format!("stopped answering: {e}")))?;
+            self.staged = 0;
+        }
+        self.check()
+    }
+
+    fn prepare(&mut self, recording: Recording) -> Result<Prepared> {
+        let pipelines = self.compile(&recording)?;
+        let mut temporaries = Vec::with_capacity(recording.temporaries.len());
+        for &len in &recording.temporaries {
+            temporaries.push(self.allocate(len, "temporaries", USAGE)?);
+        }
+        let mut groups: HashMap<&[Window], wgpu::BindGroup> = HashMap::new();
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let steps = recording
+            .dispatches
+            .iter()
+            .zip(pipelines)
+            .map(|(dispatch, pipeline)| Step {
+                bindings: self.bind(&pipeline.bindings, &temporaries, &dispatch.bindings),
+                planes: pipeline.planes.as_ref().map(|layout| {
+                    let make = || self.bind(layout, &temporaries, &dispatch.planes);
+                    groups.entry(&dispatch.planes).or_insert_with(make).clone()
+                }),
+                pipeline: pipeline.pipeline,
+                workgroups: dispatch.workgroups,
+            })
+            .collect();
+        if let Some(e) = pollster::block_on(scope.pop()) {
+            return Err(self.error(describe(&e)));
+        }
+        self.recordings.push(Replay { recording, temporaries, steps });
+        self.check()?;
+        Ok(Prepared(self.recordings.len() - 1))
+    }
+
+    fn run(&mut self, prepared: Prepared) -> Result<()> {
+        self.submit(prepared, usize::MAX)
+    }
+
+    fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>> {
+        Box::pin(async move {
+            self.submit(prepared, last + 1)?;
+            let replay = &self.recordings[prepared.0];
+            let Some(&window) = replay.recording.dispatches[last].bindings.last() else {
+                return Ok(Vec::new());
+            };
+            let source = match window.buffer.slot() {
+                Some(slot) => replay.temporaries[slot].clone(),
+                None => self.buffers[window.buffer.id as usize].clone(),
+            };
+            let ticket = self.copy_out(&source, window.offset, window.len)?;
+            self.wait(ticket).await
+        })
+    }
+
+    fn recording(&self, prepared: Prepared) -> &Recording {
+        &self.recordings[prepared.0].recording
+    }
+
+    fn read(&mut self, window: Window) -> Result<Ticket> {
+        let source = self.buffers[window.buffer.id as usize].clone();
+        self.copy_out(&source, window.offset, window.len)
+    }
+
+    fn finish(&mut self, ticket: Ticket) -> Pending<'_, Result<Vec<u8>>> {
+        Box::pin(self.wait(ticket))
+    }
+
+    fn memory(&self) -> (u64, u64) {
+        (self.held, self.peak)
+    }
+}
+
+fn describe(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "out of memory; try a shorter --ctx or fewer --bits".to_owned(),
+        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
+            description.replace('\n', " ")
+        }
+    }
+}

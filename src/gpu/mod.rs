@@ -1,0 +1,98 @@
+//! The GPU, through wgpu: the only module that names it.
+//!
+//! [`adapters`] lists what there is, [`Gpu::open`] makes an [`Executor`](crate::recording::Executor) of one.
+
+mod executor;
+mod pipeline;
+
+pub use executor::Gpu;
+
+use crate::capabilities::Capabilities;
+use crate::error::{Error, Result};
+
+/// A device that could be opened.
+pub struct Adapter {
+    adapter: wgpu::Adapter,
+    /// What it can do.
+    pub capabilities: Capabilities,
+}
+
+/// How a device is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Use no optional feature, and no limit beyond WebGPU's promise.
+    pub baseline: bool,
+    /// Let the driver check every access and bound every loop. Slow; for tests.
+    pub checked: bool,
+}
+
+/// Every adapter of the native backends, real GPUs first. `WGPU_BACKEND` narrows the backends.
+pub async fn adapters() -> Vec<Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.backends &= native;
+    let instance = wgpu::Instance::new(descriptor);
+    let found = instance.enumerate_adapters(native).await;
+    let mut adapters: Vec<Adapter> =
+        found.into_iter().map(|adapter| Adapter { capabilities: capabilities(&adapter), adapter }).collect();
+    let rank = |a: &Adapter| match a.adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    adapters.sort_by_key(rank);
+    adapters
+}
+
+/// The adapter that `choice` means: the first one, a number, or part of a name in any case.
+///
+/// # Errors
+/// When no adapter is meant; the message lists those there are.
+pub fn choose(adapters: Vec<Adapter>, choice: Option<&str>) -> Result<Option<Adapter>> {
+    let Some(choice) = choice else { return Ok(adapters.into_iter().next()) };
+    let names: Vec<String> = adapters.iter().map(|a| a.capabilities.device.clone()).collect();
+    let wanted = choice.to_lowercase();
+    let index = match choice.parse::<usize>() {
+        Ok(index) if index < names.len() => Some(index),
+        _ => names.iter().position(|name| name.to_lowercase().contains(&wanted)),
+    };
+    let list = || {
+        let list: Vec<String> = names.iter().enumerate().map(|(i, n)| format!("{i} {n:?}")).collect();
+        if list.is_empty() { "none was found".to_owned() } else { list.join(", ") }
+    };
+    match index {
+        Some(index) => Ok(adapters.into_iter().nth(index)),
+        None => Err(Error::Usage(format!("no device {choice:?}; there are: {}; or \"cpu\"", list()))),
+    }
+}
+
+fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let has = |f: wgpu::Features| features.contains(f);
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    Capabilities {
+        device: info.name,
+        backend: info.backend.to_str().to_owned(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        software,
+        f16: has(wgpu::Features::SHADER_F16),
+        subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
+        immediates: has(wgpu::Features::IMMEDIATES),
+        cooperative_matrix: has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        // Bindings stop below 2 GiB even where more is reported.
+        max_binding: limits.max_storage_buffer_binding_size.min((1 << 31) - 256),
+        max_buffer: limits.max_buffer_size.min((1 << 31) - 256),
+        max_uniform: limits.max_uniform_buffer_binding_size.min(64 << 10),
+        window_alignment: u64::from(
+            limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment),
+        ),
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_workgroup_memory: limits.max_compute_workgroup_storage_size,
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        // A software device allocates from the machine's memory; of others nothing portable tells.
+        free_memory: if software { crate::memory::available() } else { None },
+    }
+}

@@ -1,0 +1,164 @@
+//! Causal attention over the paged cache.
+
+use super::case::{Builder, F32};
+use super::twin::active;
+use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use crate::format::{pair, unpair};
+use crate::recording::{Buffer, Consts, Recorder};
+use half::f16;
+use rayon::prelude::*;
+
+pub const KERNEL: Kernel = Kernel {
+    name: "attention",
+    wgsl: &[wgsl!("attention.wgsl")],
+    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
+    reduces: true,
+    twin,
+    cases,
+};
+
+const WG: usize = 64;
+
+/// Tokens of a page of the cache. It divides [`WG`], and a row of it is one memory line on most devices.
+pub const PAGE: usize = 32;
+
+/// Keys and values of one layer, in pages that sequences own through a page table.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Size of a head.
+    pub head_dim: usize,
+    /// How far back attention sees; 0 is all the way.
+    pub window: usize,
+    /// Pages of a sequence's row in the page table.
+    pub max_pages: usize,
+    /// `[sequences, max_pages]`
+    pub pages: Buffer,
+    /// `[pages, kv_heads, head_dim / 2, PAGE]` pairs of halves: dimensions i and i + head_dim / 2.
+    pub keys: Buffer,
+    /// `[pages, kv_heads, PAGE, head_dim / 2]` pairs of halves.
+    pub values: Buffer,
+}
+
+impl Cache {
+    pub(super) fn consts(&self, wg: usize) -> Consts {
+        Consts::new()
+            .u32("HEADS", self.heads)
+            .u32("KV_HEADS", self.kv_heads)
+            .u32("HALF", self.head_dim / 2)
+            .u32("PAGE", PAGE)
+            .u32("MAX_PAGES", self.max_pages)
+            .u32("WG", wg)
+    }
+
+    /// Bytes that `tokens` keys (or values) of one layer take.
+    pub fn bytes(kv_heads: usize, head_dim: usize, tokens: usize) -> u64 {
+        (tokens.next_multiple_of(PAGE) * kv_heads * head_dim * 2) as u64
+    }
+
+    pub(super) fn on(mut self, buffers: &[Buffer], [pages, keys, values]: [usize; 3]) -> Self {
+        (self.pages, self.keys, self.values) = (buffers[pages], buffers[keys], buffers[values]);
+        self
+    }
+}
+
+impl Recorder<'_> {
+    /// Attention of `q` `[capacity, heads · head_dim]` to the keys of each row's sequence up to its position:
+    /// `[capacity, heads · head_dim]`.
+    pub fn attention(&mut self, rows: Buffer, capacity: usize, q: Buffer, cache: &Cache) -> Buffer {
+        let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
+        let scale = 1.0 / (cache.head_dim as f32).sqrt();
+        let consts = cache.consts(WG).u32("WINDOW", cache.window).f32("SCALE", scale);
+        let bindings = [rows, cache.pages, q, cache.keys, cache.values, out].map(Into::into);
+        self.dispatch("attention", consts, bindings, [cache.heads, capacity, 1]);
+        out
+    }
+}
+
+fn twin(mut call: Invocation<'_>) {
+    let [rows, pages, q, keys, values, out] = call.take();
+    let (rows, pages, q) = (rows.words(), pages.words(), q.floats());
+    let (keys, values, out) = (keys.words(), values.words(), out.floats_mut());
+    let consts = call.consts;
+    let [heads, kv_heads, half, page_len, max_pages, window] =
+        ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES", "WINDOW"].map(|c| consts.get(c));
+    let scale = f64::from(consts.float("SCALE"));
+    out.par_chunks_exact_mut(2 * half).zip(q.par_chunks_exact(2 * half)).enumerate().for_each(
+        |(i, (out, q))| {
+            let (r, kv_head) = (i / heads, i % heads / (heads / kv_heads));
+            let Some(row) = active(rows, r) else { return };
+            let end = row.position + 1;
+            let first = if window > 0 { end.saturating_sub(window) } else { 0 };
+            let page =
+                |key: usize| pages[row.sequence * max_pages + key / page_len] as usize * kv_heads + kv_head;
+            let scores: Vec<f64> = (first..end)
+                .map(|key| {
+                    let at = page(key) * half * page_len + key % page_len;
+                    let dot = |i: usize| {
+                        let [a, b] = unpair(keys[at + i * page_len]).map(f64::from);
+                        f64::from(q[i]) * a + f64::from(q[half + i]) * b
+                    };
+                    (0..half).map(dot).sum::<f64>() * scale
+                })
+                .collect();
+            let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|s| (s - greatest).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            let mut sums = vec![0.0; 2 * half];
+            for (key, weight) in (first..end).zip(&weights) {
+                let values = &values[(page(key) * page_len + key % page_len) * half..][..half];
+                for (i, &word) in values.iter().enumerate() {
+                    let [a, b] = unpair(word).map(f64::from);
+                    sums[i] += weight * a;
+                    sums[half + i] += weight * b;
+                }
+            }
+            out.iter_mut().zip(sums).for_each(|(o, s)| *o = (s / total) as f32);
+        },
+    );
+}
+
+/// Two sequences of up to three pages each, scattered over eight; the indices of page table, keys, values.
+pub(super) fn test_cache(
+    b: &mut Builder,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    window: usize,
+) -> (Cache, [usize; 3]) {
+    let pages = b.words("pages", vec![5, 0, 2, 7, 1, 4]);
+    let mut halves = |name| {
+        let n = 8 * PAGE * kv_heads * head_dim / 2;
+        let words = (0..n).map(|_| pair(f16::from_f32(b.normal()), f16::from_f32(b.normal()))).collect();
+        b.words(name, words)
+    };
+    let indices = [pages, halves("keys"), halves("values")];
+    let none = Buffer { id: 0, len: 0, name: "" };
+    (
+        Cache { heads, kv_heads, head_dim, window, max_pages: 3, pages: none, keys: none, values: none },
+        indices,
+    )
+}
+
+fn cases() -> Vec<Case> {
+    let case = |(heads, kv_heads, head_dim, window): (usize, usize, usize, usize)| {
+        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}");
+        let mut b = Builder::new(&name);
+        let positions = [(0, 0), (1, 0), (95, 1), (31, 0), (32, 1), (70, 0), (63, 1)];
+        let used: Vec<_> = positions.iter().map(|&(p, s)| (0, p, s, NONE)).collect();
+        let rows = b.rows(9, &used);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
+        let q = b.normals("q", 9 * heads * head_dim);
+        let out = b.output("attention", 9 * heads * head_dim, F32);
+        b.case(name, move |r, buffers| {
+            r.pin(buffers[out]);
+            r.attention(buffers[rows], 9, buffers[q], &cache.on(buffers, indices));
+        })
+    };
+    [(4, 4, 16, 0), (9, 3, 64, 0), (9, 3, 64, 33), (2, 1, 8, 5), (3, 1, 80, 0), (2, 2, 256, 40)]
+        .map(case)
+        .into()
+}

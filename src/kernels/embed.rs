@@ -1,0 +1,71 @@
+//! Token embedding: `out[r] = E[token of r]`.
+
+use super::case::{Builder, Compare};
+use super::twin::active;
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, wgsl};
+use crate::format::TILE_ROWS;
+use crate::recording::{Buffer, Consts, Recorder};
+
+pub const KERNEL: Kernel = Kernel {
+    name: "embed",
+    wgsl: &[wgsl!("embed.wgsl")],
+    access: &[Access::Read, Access::ReadWrite],
+    reduces: false,
+    twin,
+    cases,
+};
+
+const WG: usize = 64;
+
+impl Recorder<'_> {
+    /// Embeds the tokens of `capacity` rows into `out` `[rows, hidden]`.
+    pub fn embed(&mut self, rows: Buffer, capacity: usize, embedding: &Matrix, out: Buffer) {
+        for shard in &embedding.shards {
+            let consts = Consts::new()
+                .u32("K", embedding.cols)
+                .u32("N", shard.rows)
+                .u32("FIRST", shard.first)
+                .u32("GROUP", embedding.packing.group)
+                .u32("GROUPS", embedding.cols.div_ceil(embedding.packing.group))
+                .u32("WG", WG);
+            let planes = shard.planes.iter().map(|&p| p.into()).collect();
+            let grid = [(embedding.cols / 8).div_ceil(WG), capacity, 1];
+            let format = Some(embedding.packing.format.name);
+            self.dispatch_weight("embed", format, consts, [rows.into(), out.into()], planes, grid);
+        }
+    }
+}
+
+fn twin(mut call: Invocation<'_>) {
+    let [rows, out] = call.take();
+    let (rows, out) = (rows.words(), out.floats_mut());
+    let (k, n, first) = (call.consts.get("K"), call.consts.get("N"), call.consts.get("FIRST"));
+    let mut tile = vec![0.0; TILE_ROWS * k];
+    for (r, out) in out.chunks_exact_mut(k).enumerate() {
+        let index =
+            active(rows, r).and_then(|row| (row.token as usize).checked_sub(first)).filter(|&i| i < n);
+        if let Some(index) = index {
+            call.unpack_tile(index / TILE_ROWS, k, &mut tile);
+            out.copy_from_slice(&tile[index % TILE_ROWS * k..][..k]);
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for packing in super::matmul::test_packings() {
+        for (vocab, hidden, shard_tiles) in [(131, 72, 1), (64, 8, 1), (200, 328, 8)] {
+            let name = format!("{} {vocab}x{hidden}", packing.name());
+            let mut b = Builder::new(&name);
+            let tokens: Vec<_> =
+                [0, 3, 63, vocab - 1, vocab / 2, vocab].iter().map(|&t| (t, 0, 0, NONE)).collect();
+            let rows = b.rows(8, &tokens);
+            let matrix = super::matmul::test_matrix(&mut b, packing, vocab as usize, hidden, shard_tiles);
+            let out = b.output("out", 8 * hidden, Compare::Floats(1e-7));
+            cases.push(b.case(name, move |r, buffers| {
+                r.embed(buffers[rows], 8, &matrix.on(buffers), buffers[out]);
+            }));
+        }
+    }
+    cases
+}

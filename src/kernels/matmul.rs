@@ -1,0 +1,310 @@
+//! Activations times a packed weight: `out[t, n] (+)= Σ_k x[t, k] · W[n, k]`.
+//!
+//! Three kernels behind one twin: see the head of each WGSL file for what it is good at.
+
+use super::case::{Builder, Compare};
+use super::twin::active;
+use super::{Access, Case, Invocation, Kernel, Matrix, Shard, wgsl};
+use crate::capabilities::Capabilities;
+use crate::format::{Affine, FORMATS, Kind, Packing, TILE_ROWS, Tile};
+use crate::recording::{Buffer, Consts, Recorder};
+use half::f16;
+use rayon::prelude::*;
+
+pub const UNIFORM: Kernel = Kernel {
+    name: "matmul_uniform",
+    wgsl: &[wgsl!("matmul_uniform.wgsl")],
+    access: &[Access::Read, Access::Uniform, Access::ReadWrite],
+    reduces: false,
+    twin,
+    cases: || cases(|r, x| r.uniform_rows(x).map(Variant::Uniform)),
+};
+
+pub const SPLIT: Kernel = Kernel {
+    name: "matmul_split",
+    wgsl: &[wgsl!("matmul_split.wgsl")],
+    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    reduces: false,
+    twin,
+    cases: || cases(|_, x| Some(Variant::Split(x.capacity.min(8)))),
+};
+
+pub const TILE: Kernel = Kernel {
+    name: "matmul_tile",
+    wgsl: &[wgsl!("matmul_tile.wgsl")],
+    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    reduces: false,
+    twin,
+    cases: || cases(|_, _| Some(Variant::Tile)),
+};
+
+/// Rows of x that `matmul_tile` takes at a time.
+const TILE_T: usize = 64;
+
+/// Lanes of `matmul_split` that share a quad's columns.
+const SPLITS: usize = 16;
+
+/// Most rows of x that a lane of `matmul_uniform` or `matmul_split` adds up side by side.
+const MAX_T: usize = 8;
+
+/// Which kernel multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// `matmul_uniform`, so many rows of x at a time.
+    Uniform(usize),
+    /// `matmul_split`, so many rows of x at a time.
+    Split(usize),
+    /// `matmul_tile`
+    Tile,
+}
+
+/// The left side of a product: `capacity` rows of activations.
+#[derive(Clone, Copy, Debug)]
+pub struct Activations {
+    /// The row table that says which rows are in use.
+    pub rows: Buffer,
+    /// Rows of the table and of `values`.
+    pub capacity: usize,
+    /// `[capacity, cols]`
+    pub values: Buffer,
+}
+
+impl Recorder<'_> {
+    /// `x · Wᵀ`: `[capacity, weight.stride()]`.
+    pub fn matmul(&mut self, x: Activations, weight: &Matrix, name: &'static str) -> Buffer {
+        let out = self.temporary(x.capacity * weight.stride(), name);
+        self.matmul_as(self.choose(x, weight), x, weight, out, false);
+        out
+    }
+
+    /// `out += x · Wᵀ`, the residual in the same step.
+    pub fn matmul_add(&mut self, x: Activations, weight: &Matrix, out: Buffer) {
+        self.matmul_as(self.choose(x, weight), x, weight, out, true);
+    }
+
+    fn choose(&self, x: Activations, weight: &Matrix) -> Variant {
+        let uniform =
+            self.uniform_rows(Shape { capacity: x.capacity, cols: weight.cols, stride: weight.stride() });
+        match uniform {
+            Some(t) if self.capabilities.software => Variant::Uniform(t),
+            _ if x.capacity <= MAX_T || self.capabilities.software => Variant::Split(x.capacity.min(MAX_T)),
+            _ => Variant::Tile,
+        }
+    }
+
+    /// The most rows that `matmul_uniform` can take at a time: a divisor of the capacity such that a window
+    /// of the activations fits a uniform binding, and each window starts where the device lets one start.
+    fn uniform_rows(&self, x: Shape) -> Option<usize> {
+        let Capabilities { max_uniform, window_alignment, .. } = *self.capabilities;
+        let fits = |t: usize| {
+            let bytes = [t * super::twin::ROW_WORDS * 4, t * x.cols * 4, t * x.stride * 4].map(|b| b as u64);
+            bytes[1] <= max_uniform
+                && (t == x.capacity || bytes.iter().all(|b| b.is_multiple_of(window_alignment)))
+        };
+        (1..=MAX_T.min(x.capacity)).rev().find(|&t| x.capacity.is_multiple_of(t) && fits(t))
+    }
+
+    /// The product by a given kernel.
+    pub fn matmul_as(&mut self, variant: Variant, x: Activations, weight: &Matrix, out: Buffer, add: bool) {
+        let (cols, stride, group) = (weight.cols, weight.stride(), weight.packing.group);
+        let format = Some(weight.packing.format.name);
+        for shard in &weight.shards {
+            let tiles = shard.rows.div_ceil(TILE_ROWS);
+            let planes: Vec<_> = shard.planes.iter().map(|&p| p.into()).collect();
+            let consts = Consts::new()
+                .u32("K", cols)
+                .u32("N", shard.rows)
+                .u32("FIRST", shard.first)
+                .u32("STRIDE", stride)
+                .u32("GROUP", group)
+                .u32("GROUPS", cols.div_ceil(group))
+                .bool("ADD", add);
+            match variant {
+                Variant::Uniform(t) => {
+                    // Enough workgroups for every processor core, with some lanes each.
+                    let wg = if tiles >= 64 { 64 } else { 16 };
+                    let consts = consts.u32("T", t).u32("WG", wg);
+                    let grid = [shard.rows.div_ceil(4 * wg), 1, 1];
+                    for first in (0..x.capacity).step_by(t) {
+                        let window = |buffer: Buffer, words: usize| {
+                            buffer.window((first * words * 4) as u64, (t * words * 4) as u64)
+                        };
+                        let bindings = [
+                            window(x.rows, super::twin::ROW_WORDS),
+                            window(x.values, cols),
+                            window(out, stride),
+                        ];
+                        let consts = consts.clone();
+                        self.dispatch_weight(UNIFORM.name, format, consts, bindings, planes.clone(), grid);
+                    }
+                }
+                Variant::Split(t) => {
+                    let consts = consts.u32("T", t).u32("SPLITS", SPLITS).u32("WG", 16 * SPLITS);
+                    let grid = [tiles, x.capacity.div_ceil(t), 1];
+                    let bindings = [x.rows.into(), x.values.into(), out.into()];
+                    self.dispatch_weight(SPLIT.name, format, consts, bindings, planes, grid);
+                }
+                Variant::Tile => {
+                    let consts = consts.u32("T", TILE_T).u32("ROWS", x.capacity);
+                    let grid = [tiles, x.capacity.div_ceil(TILE_T), 1];
+                    let bindings = [x.rows.into(), x.values.into(), out.into()];
+                    self.dispatch_weight(TILE.name, format, consts, bindings, planes, grid);
+                }
+            }
+        }
+    }
+}
+
+/// What a variant is chosen by.
+#[derive(Clone, Copy)]
+struct Shape {
+    capacity: usize,
+    cols: usize,
+    stride: usize,
+}
+
+fn twin(mut call: Invocation<'_>) {
+    let [rows, x, out] = call.take();
+    let (rows, x, out) = (rows.words(), x.floats(), out.floats_mut());
+    let consts = call.consts;
+    let [k, n, first, stride, t] = ["K", "N", "FIRST", "STRIDE", "T"].map(|c| consts.get(c));
+    let add = consts.flag("ADD");
+    let capacity = x.len() / k;
+    // A tile of rows whose first one is not in use is skipped; within a tile all are computed.
+    let rows: Vec<usize> = (0..capacity).filter(|r| active(rows, r / t * t).is_some()).collect();
+    let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    let columns: Vec<Vec<f32>> = (0..n.div_ceil(TILE_ROWS))
+        .into_par_iter()
+        .map_init(
+            || (vec![0.0; TILE_ROWS * k], vec![0.0; k]),
+            |(tile, weight), i| {
+                call.unpack_tile(i, k, tile);
+                let mut sums = Vec::with_capacity(rows.len() * TILE_ROWS);
+                for row in tile.chunks_exact(k) {
+                    weight.iter_mut().zip(row).for_each(|(wide, &w)| *wide = f64::from(w));
+                    sums.extend(rows.iter().map(|&r| dot(weight, &x[r * k..][..k]) as f32));
+                }
+                sums
+            },
+        )
+        .collect();
+    for (i, sums) in columns.iter().enumerate() {
+        for (j, sums) in sums.chunks_exact(rows.len().max(1)).take(n - i * TILE_ROWS).enumerate() {
+            for (&r, &sum) in rows.iter().zip(sums) {
+                let out = &mut out[r * stride + first + i * TILE_ROWS + j];
+                *out = if add { *out + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// A dot product in eight partial sums, so that it can use vector registers.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
+        for i in 0..8 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    sums.iter().sum()
+}
+
+/// Every format, in the group sizes that `--group` takes.
+pub(super) fn test_packings() -> Vec<Packing> {
+    let groups = |format: &'static crate::format::Format| match format.kind {
+        Kind::Float => &[64][..],
+        Kind::Affine { .. } => &[32, 64, 128][..],
+    };
+    FORMATS
+        .iter()
+        .flat_map(|&format| groups(format).iter().map(move |&group| Packing { format, group }))
+        .collect()
+}
+
+/// A matrix of a case: shapes, and which inputs its planes are.
+pub(super) struct TestMatrix {
+    matrix: Matrix,
+    planes: Vec<Vec<usize>>,
+}
+
+impl TestMatrix {
+    /// The matrix over a case's buffers.
+    pub(super) fn on(&self, buffers: &[Buffer]) -> Matrix {
+        let mut matrix = self.matrix.clone();
+        for (shard, planes) in matrix.shards.iter_mut().zip(&self.planes) {
+            shard.planes = planes.iter().map(|&i| buffers[i]).collect();
+        }
+        matrix
+    }
+}
+
+/// A random matrix in shards of so many tiles.
+pub(super) fn test_matrix(
+    b: &mut Builder,
+    packing: Packing,
+    rows: usize,
+    cols: usize,
+    tiles: usize,
+) -> TestMatrix {
+    let groups = cols.div_ceil(packing.group);
+    let (mut shards, mut indices) = (Vec::new(), Vec::new());
+    for first in (0..rows).step_by(tiles * TILE_ROWS) {
+        let shard_rows = (rows - first).min(tiles * TILE_ROWS);
+        let mut planes = vec![Vec::new(); packing.format.planes.len()];
+        for _ in 0..shard_rows.div_ceil(TILE_ROWS) {
+            let mut tile = vec![Vec::new(); planes.len()];
+            match packing.format.kind {
+                Kind::Float => {
+                    let values: Vec<f32> = (0..TILE_ROWS * cols).map(|_| b.normal()).collect();
+                    (packing.format.pack)(Tile::Values(&values), cols, packing.group, &mut tile);
+                }
+                Kind::Affine { bits } => {
+                    let mut affine = Affine::new(cols, packing.group);
+                    affine.codes.fill_with(|| (b.random() >> (32 - bits)) as u8);
+                    affine.scales =
+                        (0..TILE_ROWS * groups).map(|_| f16::from_f32(b.normal() * 0.1)).collect();
+                    let middle = (1 << (bits - 1)) as f32;
+                    affine.zeros =
+                        (0..TILE_ROWS * groups).map(|_| f16::from_f32(middle + b.normal())).collect();
+                    (packing.format.pack)(Tile::Affine(&affine), cols, packing.group, &mut tile);
+                }
+            }
+            planes.iter_mut().zip(tile).for_each(|(plane, tile)| plane.extend(tile));
+        }
+        indices.push(planes.into_iter().map(|p| b.words("plane", p)).collect());
+        shards.push(Shard { first, rows: shard_rows, planes: Vec::new() });
+    }
+    TestMatrix { matrix: Matrix { rows, cols, packing, shards }, planes: indices }
+}
+
+fn cases(
+    variant: impl Fn(&Recorder<'_>, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
+) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for packing in test_packings() {
+        // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
+        for (n, k, capacity, used, tiles, add) in [
+            (1, 8, 1, 1, 9, false),
+            (131, 72, 1, 1, 1, true),
+            (200, 576, 8, 3, 9, false),
+            (67, 328, 24, 17, 9, true),
+            (130, 136, 72, 70, 2, false),
+        ] {
+            let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
+            let mut b = Builder::new(&name);
+            let rows = b.used_rows(capacity, used);
+            let x = b.normals("x", capacity * k);
+            let matrix = test_matrix(&mut b, packing, n, k, tiles);
+            let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
+            cases.push(b.case(name, move |r, buffers| {
+                let weight = matrix.on(buffers);
+                let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
+                let shape = Shape { capacity, cols: k, stride: weight.stride() };
+                if let Some(variant) = variant(r, shape) {
+                    r.matmul_as(variant, x, &weight, buffers[out], add);
+                }
+            }));
+        }
+    }
+    cases
+}

@@ -1,0 +1,145 @@
+//! Kernels: what the device computes, each as WGSL and as a plain Rust *twin*.
+//!
+//! A kernel is one file here, one in `shaders/`, and one line in [`KERNELS`]. The file holds: the
+//! [`Recorder`](crate::recording::Recorder) method that a model calls; the twin, with the same bindings in
+//! the same order and the same constants, accumulating in `f64`; and the cases on which any device is
+//! checked against the twin, by the tests and by `infer devices --check`.
+
+mod add_bias;
+pub mod attention;
+mod case;
+mod embed;
+mod gather;
+mod log_prob;
+pub mod matmul;
+mod matrix;
+mod rms_norm;
+mod rope_store;
+pub mod sample;
+mod swiglu;
+mod twin;
+
+pub use attention::Cache;
+pub use case::{Case, Compare, Input};
+pub use matrix::{Matrix, Shard};
+pub use twin::{Invocation, Slot};
+
+use crate::capabilities::Capabilities;
+use crate::format::{Format, Part};
+use crate::recording::{Const, Dispatch};
+use std::fmt::Write;
+
+/// Every kernel there is.
+pub const KERNELS: &[&Kernel] = &[
+    &embed::KERNEL,
+    &rms_norm::KERNEL,
+    &matmul::UNIFORM,
+    &matmul::SPLIT,
+    &matmul::TILE,
+    &add_bias::KERNEL,
+    &rope_store::KERNEL,
+    &attention::KERNEL,
+    &swiglu::KERNEL,
+    &gather::KERNEL,
+    &log_prob::KERNEL,
+    &sample::KERNEL,
+];
+
+/// No row, no token: what `NONE` is in `shaders/common.wgsl`.
+pub const NONE: u32 = u32::MAX;
+
+/// How a kernel binds a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    ReadWrite,
+    /// `var<uniform>`
+    Uniform,
+}
+
+/// A kernel.
+pub struct Kernel {
+    /// Its name, which is also the stem of its WGSL file.
+    pub name: &'static str,
+    /// Its WGSL, after which come nothing but the parts it builds on.
+    pub wgsl: &'static [Part],
+    /// Bindings of group 0.
+    pub access: &'static [Access],
+    /// Whether it reduces over the workgroup and so needs `Thread`, `workgroup_sum`, `workgroup_max`.
+    pub reduces: bool,
+    /// The same computation in plain Rust.
+    pub twin: fn(Invocation<'_>),
+    /// What it is checked on.
+    pub cases: fn() -> Vec<Case>,
+}
+
+/// Names a WGSL file under `shaders/` together with its text.
+macro_rules! wgsl {
+    ($file:literal) => {
+        ($file, include_str!(concat!("../../shaders/", $file)))
+    };
+}
+use wgsl;
+
+impl Kernel {
+    /// The kernel called `name`.
+    pub fn named(name: &str) -> Option<&'static Kernel> {
+        KERNELS.iter().copied().find(|k| k.name == name)
+    }
+
+    /// The source of a dispatch on a device: `enable` lines, the constants, what is common, a reduction, the
+    /// format, and the kernel itself. Every shape is baked in, so the text is the pipeline's cache key.
+    pub fn source(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Source {
+        let mut source = Source::default();
+        let mut header = String::new();
+        for (name, value) in &dispatch.consts.0 {
+            let _ = match value {
+                Const::U32(v) => writeln!(header, "const {name}: u32 = {v}u;"),
+                // Shortest text that reads back as the same float.
+                Const::F32(v) => writeln!(header, "const {name}: f32 = {v:?};"),
+                Const::Bool(v) => writeln!(header, "const {name}: bool = {v};"),
+            };
+        }
+        source.add("constants", &header);
+        let common = wgsl!("common.wgsl");
+        source.add(common.0, common.1);
+        if self.reduces {
+            let (file, text) = match capabilities.subgroups {
+                Some(_) => wgsl!("reduce/subgroup.wgsl"),
+                None => wgsl!("reduce/tree.wgsl"),
+            };
+            source.add(file, text);
+        }
+        let format = dispatch.format.and_then(Format::named).map_or(&[][..], |f| f.wgsl);
+        for (file, text) in format.iter().chain(self.wgsl) {
+            source.add(file, text);
+        }
+        source
+    }
+}
+
+/// The assembled WGSL of a pipeline, and where each line came from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The text.
+    pub text: String,
+    parts: Vec<(String, usize)>,
+}
+
+impl Source {
+    fn add(&mut self, file: &str, text: &str) {
+        self.parts.push((file.to_owned(), self.text.lines().count()));
+        self.text.push_str(text);
+        if !text.ends_with('\n') {
+            self.text.push('\n');
+        }
+    }
+
+    /// `file:line` of a line (counted from 1) of the assembled text.
+    pub fn locate(&self, line: usize) -> String {
+        let part = self.parts.iter().rev().find(|(_, first)| *first < line);
+        part.map_or_else(|| line.to_string(), |(file, first)| format!("{file}:{}", line - first))
+    }
+}

@@ -1,0 +1,106 @@
+//! Rotary position embedding, and keys and values appended to the cache.
+
+use super::attention::test_cache;
+use super::case::{Builder, Compare, F32};
+use super::twin::active;
+use super::{Access, Cache, Case, Invocation, Kernel, NONE, wgsl};
+use crate::format::pair;
+use crate::recording::{Buffer, Recorder};
+use half::f16;
+
+pub const KERNEL: Kernel = Kernel {
+    name: "rope_store",
+    wgsl: &[wgsl!("rope_store.wgsl")],
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::ReadWrite,
+        Access::ReadWrite,
+        Access::ReadWrite,
+    ],
+    reduces: false,
+    twin,
+    cases,
+};
+
+const WG: usize = 64;
+
+impl Recorder<'_> {
+    /// Rotates q and k of `qkv` `[capacity, (heads + 2 · kv_heads) · head_dim]` by their rows' positions, puts
+    /// k and v into `cache`, and returns q `[capacity, heads · head_dim]`. `rotation` holds cosine and sine,
+    /// `[context, head_dim / 2, 2]`.
+    pub fn rope_and_store(
+        &mut self,
+        rows: Buffer,
+        capacity: usize,
+        qkv: Buffer,
+        rotation: Buffer,
+        cache: &Cache,
+    ) -> Buffer {
+        let half = cache.head_dim / 2;
+        let q = self.temporary(capacity * cache.heads * cache.head_dim, "q");
+        let consts = cache.consts(WG);
+        let bindings = [rows, cache.pages, rotation, qkv, q, cache.keys, cache.values].map(Into::into);
+        let pairs = (cache.heads + 2 * cache.kv_heads) * half;
+        self.dispatch("rope_store", consts, bindings, [pairs.div_ceil(WG), capacity, 1]);
+        q
+    }
+}
+
+fn twin(mut call: Invocation<'_>) {
+    let [rows, pages, rotation, qkv, q, keys, values] = call.take();
+    let (rows, pages, rotation, qkv) = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
+    let (q, keys, values) = (q.floats_mut(), keys.words_mut(), values.words_mut());
+    let [heads, kv_heads, half, page_len, max_pages] =
+        ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES"].map(|c| call.consts.get(c));
+    let halves = |a: f64, b: f64| pair(f16::from_f32(a as f32), f16::from_f32(b as f32));
+    for (r, qkv) in qkv.chunks_exact((heads + 2 * kv_heads) * 2 * half).enumerate() {
+        let Some(row) = active(rows, r) else { continue };
+        let page = pages[row.sequence * max_pages + row.position / page_len] as usize;
+        let token = row.position % page_len;
+        for (head, x) in qkv.chunks_exact(2 * half).enumerate() {
+            for i in 0..half {
+                let (a, b) = (f64::from(x[i]), f64::from(x[half + i]));
+                let at = (row.position * half + i) * 2;
+                let (cos, sin) = (f64::from(rotation[at]), f64::from(rotation[at + 1]));
+                let (c, d) = (a * cos - b * sin, b * cos + a * sin);
+                if head < heads {
+                    let q = &mut q[(r * heads + head) * 2 * half..][..2 * half];
+                    (q[i], q[half + i]) = (c as f32, d as f32);
+                } else if head < heads + kv_heads {
+                    keys[((page * kv_heads + head - heads) * half + i) * page_len + token] = halves(c, d);
+                } else {
+                    values[((page * kv_heads + head - heads - kv_heads) * page_len + token) * half + i] =
+                        halves(a, b);
+                }
+            }
+        }
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |(heads, kv_heads, head_dim): (usize, usize, usize)| {
+        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}");
+        let mut b = Builder::new(&name);
+        let rows = b.rows(
+            6,
+            &[(0, 0, 0, NONE), (0, 1, 0, NONE), (0, 95, 1, NONE), (0, 63, 0, NONE), (0, 64, 1, NONE)],
+        );
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0);
+        let qkv = b.normals("qkv", 6 * (heads + 2 * kv_heads) * head_dim);
+        let angles: Vec<f32> =
+            (0..96 * head_dim / 2).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
+        let rotation = b.floats("rotation", &angles);
+        let q = b.output("q", 6 * heads * head_dim, F32);
+        b.compare(indices[1], Compare::Halves(1e-6));
+        b.compare(indices[2], Compare::Halves(1e-6));
+        b.case(name, move |r, buffers| {
+            r.pin(buffers[q]);
+            let cache = cache.on(buffers, indices);
+            r.rope_and_store(buffers[rows], 6, buffers[qkv], buffers[rotation], &cache);
+        })
+    };
+    [(4, 4, 16), (9, 3, 64), (2, 1, 8), (3, 1, 256)].map(case).into()
+}

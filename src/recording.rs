@@ -1,0 +1,338 @@
+//! A forward pass as plain data: buffers by number, kernels by name, and nothing of any GPU API.
+//!
+//! A model records once through a [`Recorder`]; [`Recorder::finish`] gives temporaries their places; an
+//! [`Executor`] replays the [`Recording`] as often as there are steps.
+
+use crate::capabilities::Capabilities;
+use crate::error::Result;
+use std::future::Future;
+use std::pin::Pin;
+
+/// Set in the id of a buffer that lives only inside one recording.
+const TEMPORARY: u32 = 1 << 31;
+
+/// A handle to device memory: who records never sees a GPU object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Buffer {
+    /// Unique within an executor, or within a recording for a temporary.
+    pub id: u32,
+    /// Length in bytes, a multiple of 4.
+    pub len: u64,
+    /// What it holds, for errors and profiles.
+    pub name: &'static str,
+}
+
+impl Buffer {
+    /// The whole buffer as a binding.
+    pub fn whole(self) -> Window {
+        Window { buffer: self, offset: 0, len: self.len }
+    }
+
+    /// `len` bytes from `offset`, a multiple of [`Capabilities::window_alignment`].
+    pub fn window(self, offset: u64, len: u64) -> Window {
+        debug_assert!(offset + len <= self.len, "{self:?} {offset} {len}");
+        Window { buffer: self, offset, len }
+    }
+
+    /// The slot of a temporary in [`Recording::temporaries`]; nothing for a buffer of the executor.
+    pub fn slot(self) -> Option<usize> {
+        (self.id & TEMPORARY != 0).then_some((self.id & !TEMPORARY) as usize)
+    }
+}
+
+impl From<Buffer> for Window {
+    fn from(buffer: Buffer) -> Self {
+        buffer.whole()
+    }
+}
+
+/// A contiguous part of a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// A constant baked into a kernel's source.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Const {
+    /// `const NAME: u32`
+    U32(u32),
+    /// `const NAME: f32`
+    F32(f32),
+    /// `const NAME: bool`
+    Bool(bool),
+}
+
+/// The constants of one dispatch, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Consts(pub Vec<(&'static str, Const)>);
+
+impl Consts {
+    /// No constants yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds an unsigned constant. Shapes are checked to fit `u32` when a model loads.
+    pub fn u32(mut self, name: &'static str, value: usize) -> Self {
+        self.0
+            .push((name, Const::U32(u32::try_from(value).expect("shapes fit u32 once a model has loaded"))));
+        self
+    }
+
+    /// Adds a float constant.
+    pub fn f32(mut self, name: &'static str, value: f32) -> Self {
+        self.0.push((name, Const::F32(value)));
+        self
+    }
+
+    /// Adds a boolean constant.
+    pub fn bool(mut self, name: &'static str, value: bool) -> Self {
+        self.0.push((name, Const::Bool(value)));
+        self
+    }
+
+    fn find(&self, name: &str) -> Const {
+        self.0
+            .iter()
+            .find(|(n, _)| *n == name)
+            .unwrap_or_else(|| panic!("kernel constant {name} is not set"))
+            .1
+    }
+
+    /// The unsigned constant `name`, for twins.
+    pub fn get(&self, name: &str) -> usize {
+        match self.find(name) {
+            Const::U32(v) => v as usize,
+            other => panic!("kernel constant {name} is {other:?}, not u32"),
+        }
+    }
+
+    /// The float constant `name`, for twins.
+    pub fn float(&self, name: &str) -> f32 {
+        match self.find(name) {
+            Const::F32(v) => v,
+            other => panic!("kernel constant {name} is {other:?}, not f32"),
+        }
+    }
+
+    /// The boolean constant `name`, for twins.
+    pub fn flag(&self, name: &str) -> bool {
+        match self.find(name) {
+            Const::Bool(v) => v,
+            other => panic!("kernel constant {name} is {other:?}, not bool"),
+        }
+    }
+}
+
+/// One kernel launch.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// The kernel's name in its registry.
+    pub kernel: &'static str,
+    /// The name of the weight format whose WGSL joins in and owns `planes`, if the kernel reads a weight.
+    pub format: Option<&'static str>,
+    /// Every shape, baked in.
+    pub consts: Consts,
+    /// Group 0, in the order that the kernel declares.
+    pub bindings: Vec<Window>,
+    /// Group 1: the planes of the weight.
+    pub planes: Vec<Window>,
+    /// Size of the grid.
+    pub workgroups: [u32; 3],
+    /// Index into [`Recording::labels`]: where in the model this happens.
+    pub label: usize,
+}
+
+/// Collects dispatches. Shapes were checked when the weights loaded, so recording cannot fail.
+pub struct Recorder<'a> {
+    /// What the device can do; kernels choose their variant by it.
+    pub capabilities: &'a Capabilities,
+    dispatches: Vec<Dispatch>,
+    temporaries: Vec<u64>,
+    pinned: Vec<Buffer>,
+    labels: Vec<String>,
+}
+
+impl<'a> Recorder<'a> {
+    /// An empty recording for a device.
+    pub fn new(capabilities: &'a Capabilities) -> Self {
+        Recorder {
+            capabilities,
+            dispatches: Vec::new(),
+            temporaries: Vec::new(),
+            pinned: Vec::new(),
+            labels: vec![String::new()],
+        }
+    }
+
+    /// From here on, the temporary that is called what `buffer` is called lives in `buffer`, where it can be
+    /// read after a run.
+    pub fn pin(&mut self, buffer: Buffer) {
+        self.pinned.push(buffer);
+    }
+
+    /// A buffer of `words` 32-bit words that lives from its first to its last use in this recording.
+    pub fn temporary(&mut self, words: usize, name: &'static str) -> Buffer {
+        let len = (words.max(1) * 4) as u64;
+        if let Some(&pinned) = self.pinned.iter().find(|b| b.name == name) {
+            assert_eq!(pinned.len, len, "the buffer pinned for {name} has its length");
+            return pinned;
+        }
+        let id = TEMPORARY | self.temporaries.len() as u32;
+        self.temporaries.push(len);
+        Buffer { id, len, name }
+    }
+
+    /// Names the part of the model that the following dispatches belong to.
+    pub fn label(&mut self, label: impl Into<String>) {
+        self.labels.push(label.into());
+    }
+
+    /// Adds a dispatch.
+    pub fn dispatch(
+        &mut self,
+        kernel: &'static str,
+        consts: Consts,
+        bindings: impl IntoIterator<Item = Window>,
+        workgroups: [usize; 3],
+    ) {
+        self.dispatch_weight(kernel, None, consts, bindings, Vec::new(), workgroups);
+    }
+
+    /// Adds a dispatch that reads a weight in `format` from `planes`.
+    pub fn dispatch_weight(
+        &mut self,
+        kernel: &'static str,
+        format: Option<&'static str>,
+        consts: Consts,
+        bindings: impl IntoIterator<Item = Window>,
+        planes: Vec<Window>,
+        workgroups: [usize; 3],
+    ) {
+        debug_assert!(workgroups.iter().all(|&n| (1..=65_535).contains(&n)), "{kernel}: {workgroups:?}");
+        self.dispatches.push(Dispatch {
+            kernel,
+            format,
+            consts,
+            bindings: bindings.into_iter().collect(),
+            planes,
+            workgroups: workgroups.map(|n| n as u32),
+            label: self.labels.len() - 1,
+        });
+    }
+
+    /// Freezes the recording: temporaries whose lives do not overlap share memory.
+    pub fn finish(mut self) -> Recording {
+        // First and last dispatch that touches each temporary.
+        let mut lives = vec![None::<(usize, usize)>; self.temporaries.len()];
+        for (i, dispatch) in self.dispatches.iter().enumerate() {
+            for t in dispatch.bindings.iter().filter_map(|w| w.buffer.slot()) {
+                lives[t].get_or_insert((i, i)).1 = i;
+            }
+        }
+        // Greedy by first use: the smallest free slot that is large enough, else the largest free one grows.
+        let mut slots: Vec<(u64, usize)> = Vec::new(); // (bytes, last use)
+        let mut place = vec![0usize; lives.len()];
+        let mut order: Vec<usize> = (0..lives.len()).filter(|&t| lives[t].is_some()).collect();
+        order.sort_by_key(|&t| lives[t].map(|l| l.0));
+        for t in order {
+            let (Some((first, last)), bytes) = (lives[t], self.temporaries[t]) else { continue };
+            let free = || slots.iter().enumerate().filter(|(_, s)| s.1 < first);
+            let fit = free().filter(|(_, s)| s.0 >= bytes).min_by_key(|(_, s)| s.0).map(|(i, _)| i);
+            let fit = fit.or_else(|| free().max_by_key(|(_, s)| s.0).map(|(i, _)| i));
+            let slot = fit.unwrap_or_else(|| {
+                slots.push((0, 0));
+                slots.len() - 1
+            });
+            slots[slot] = (slots[slot].0.max(bytes), last);
+            place[t] = slot;
+        }
+        for window in self.dispatches.iter_mut().flat_map(|d| d.bindings.iter_mut()) {
+            if let Some(t) = window.buffer.slot() {
+                window.buffer.id = TEMPORARY | place[t] as u32;
+            }
+        }
+        Recording {
+            dispatches: self.dispatches,
+            temporaries: slots.into_iter().map(|s| s.0).collect(),
+            labels: self.labels,
+        }
+    }
+}
+
+/// A frozen forward pass.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The launches, in order.
+    pub dispatches: Vec<Dispatch>,
+    /// Bytes of each temporary's slot; see [`Buffer::slot`].
+    pub temporaries: Vec<u64>,
+    /// Names of the model's parts; see [`Dispatch::label`].
+    pub labels: Vec<String>,
+}
+
+/// A recording that an executor has made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared(pub usize);
+
+/// A read-back under way; see [`Executor::read`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(pub u64);
+
+/// A future that needs no thread: the only asynchronous thing here is waiting for a device.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Something that replays recordings: a GPU, or the twins on the CPU.
+pub trait Executor {
+    /// What this device can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Zeroed device memory of `len` bytes (rounded up to 4).
+    ///
+    /// # Errors
+    /// When the buffer is larger than the device allows, or memory is short.
+    fn create(&mut self, len: u64, name: &'static str) -> Result<Buffer>;
+
+    /// Writes `bytes` (a multiple of 4) at `offset`, before whatever is run next.
+    ///
+    /// # Errors
+    /// When the device was lost.
+    fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Compiles kernels, places temporaries and makes bindings, once.
+    ///
+    /// # Errors
+    /// When a kernel is refused or memory is short.
+    fn prepare(&mut self, recording: Recording) -> Result<Prepared>;
+
+    /// Replays a recording. Returns once it is queued, not once it is done.
+    ///
+    /// # Errors
+    /// When the device was lost.
+    fn run(&mut self, prepared: Prepared) -> Result<()>;
+
+    /// Replays dispatches `0..=last` of a recording and reads that dispatch's last binding: how a
+    /// value that is not finite is traced to where it arose.
+    fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>>;
+
+    /// The recording behind a handle.
+    fn recording(&self, prepared: Prepared) -> &Recording;
+
+    /// Asks for bytes as they are after everything queued so far.
+    ///
+    /// # Errors
+    /// When the device was lost.
+    fn read(&mut self, window: Window) -> Result<Ticket>;
+
+    /// Waits for a read-back.
+    fn finish(&mut self, ticket: Ticket) -> Pending<'_, Result<Vec<u8>>>;
+
+    /// Bytes of device memory now held, and the most that ever were.
+    fn memory(&self) -> (u64, u64);
+}

@@ -11,17 +11,15 @@
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let i = workgroup.x * WG + lane;
     let o = workgroup.y;
-    let slot = outputs[o];
+    let source = outputs[o];
     if i == 0u {
-        if slot == NONE {
+        if source == NONE {
             out_rows[o].sequence = NONE;
         } else {
-            var row = rows[slot];
-            row.slot = slot;
-            out_rows[o] = row;
+            out_rows[o] = rows[source];
         }
     }
-    if slot != NONE && i < K / 4u {
-        out[o * (K / 4u) + i] = x[slot * (K / 4u) + i];
+    if source != NONE && i < K / 4u {
+        out[o * (K / 4u) + i] = x[source * (K / 4u) + i];
     }
 }

@@ -16,7 +16,12 @@ var<workgroup> partial: array<vec4<f32>, WG>;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = workgroup.y * T;
-    if rows[first_row].sequence == NONE {
+    // Skipped if none of the rows is in use.
+    var first_used = 0u;
+    while first_used < T && rows[first_row + first_used].sequence == NONE {
+        first_used += 1u;
+    }
+    if first_used == T {
         return;
     }
     let tile = workgroup.x;

@@ -18,7 +18,13 @@ var<workgroup> inputs: array<vec4<f32>, 512>;  // [64 rows, 8 vectors of 4 colum
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = workgroup.y * 64u;
-    if rows[first_row].sequence == NONE {
+    // Skipped if none of the rows is in use.
+    let end_row = min(first_row + 64u, ROWS);
+    var first_used = first_row;
+    while first_used < end_row && rows[first_used].sequence == NONE {
+        first_used += 1u;
+    }
+    if first_used == end_row {
         return;
     }
     let tile = workgroup.x;

@@ -14,7 +14,12 @@
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n = id.x * 4u;
-    if rows[0].sequence == NONE || n >= N {
+    // Skipped if none of the rows is in use.
+    var first_used = 0u;
+    while first_used < T && rows[first_used].sequence == NONE {
+        first_used += 1u;
+    }
+    if first_used == T || n >= N {
         return;
     }
     let tile = id.x / 16u;

@@ -1,2 +1,305 @@
-//! wip
+//! The engine: sequences in, tokens out.
+//!
+//! [`Engine::open`] loads a model onto a device. [`Engine::generate`] continues prompts, many at once;
+//! [`Engine::score`] tells how likely a text is. A step of either is any mix of rows from any sequences.
+
 pub mod check;
+mod device;
+mod generate;
+mod pages;
+mod plan;
+mod score;
+
+pub use device::{DeviceChoice, Opened, open_device};
+pub use generate::{Generation, Request, Stop};
+pub use plan::{Memory, Plan};
+pub use score::{Perplexity, windows};
+
+pub use crate::kernels::sample::Sampling;
+
+use crate::checkpoint::{Checkpoint, Config, Source};
+use crate::error::{Error, Result};
+use crate::kernels::sample::{SampleState, Settings};
+use crate::kernels::{Cache, NONE};
+use crate::model::{self, Loader, Model, Step, Weights};
+use crate::recording::{Buffer, Executor, Prepared, Recorder};
+use bytemuck::{Pod, Zeroable};
+use pages::Pages;
+use std::collections::HashMap;
+
+/// Steps that are encoded ahead of the one whose result is awaited.
+const AHEAD: usize = 2;
+
+/// Rows of a prompt that are taken in one step.
+const PREFILL: usize = 64;
+
+/// A row of a step, as the device reads it; see `shaders/common.wgsl`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Row {
+    /// The token.
+    pub token: u32,
+    /// Where it stands in its sequence.
+    pub position: u32,
+    /// The sequence, or `NONE` for a row that is not in use.
+    pub sequence: u32,
+    /// The token that should come next, or `NONE`.
+    pub expected: u32,
+    slot: u32,
+    unused: [u32; 3],
+}
+
+impl Row {
+    const NONE: Row = Row { token: 0, position: 0, sequence: NONE, expected: NONE, slot: 0, unused: [0; 3] };
+
+    /// Row `position` of a sequence; what is sampled from it continues in the sequence's own decode row.
+    fn new(token: u32, position: usize, sequence: usize) -> Self {
+        let sequence = sequence as u32;
+        Row { token, position: position as u32, sequence, slot: sequence, ..Row::NONE }
+    }
+}
+
+/// What is recorded beyond the layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Head {
+    /// A token for every sequence, from the rows that sampling left.
+    Decode,
+    /// A token for each of so many rows.
+    Sample(usize),
+    /// The log probability of every row's expected token.
+    Score,
+    /// Every row's logits.
+    Logits,
+}
+
+/// One recording with the tables that it reads.
+#[derive(Clone, Copy)]
+struct Ready {
+    prepared: Prepared,
+    rows: Buffer,
+    outputs: Buffer,
+    /// Log probabilities or logits.
+    result: Option<Buffer>,
+}
+
+/// A model on a device.
+pub struct Engine {
+    executor: Box<dyn Executor>,
+    model: Box<dyn Model>,
+    config: Config,
+    plan: Plan,
+    caches: Vec<Cache>,
+    pages: Pages,
+    page_table: Buffer,
+    settings: Buffer,
+    history: Buffer,
+    /// The row of each sequence's next token: sampling keeps it up to date.
+    decode_rows: Buffer,
+    ready: HashMap<(usize, Head), Ready>,
+    unread: Vec<String>,
+}
+
+/// How a model is opened.
+pub struct OpenOptions<'a> {
+    /// How weights are stored.
+    pub weights: Weights,
+    /// Longest sequence, prompt and answer together; none for the model's own limit, but at most 4096.
+    pub context: Option<usize>,
+    /// Sequences that are in flight at once.
+    pub sequences: usize,
+    /// Is told of bytes of the checkpoint as they are read.
+    pub progress: &'a mut dyn FnMut(u64),
+}
+
+impl Engine {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// When a file is not what it should be, the architecture is not known, or memory is short.
+    pub fn open(
+        source: &Source,
+        checkpoint: &Checkpoint,
+        mut executor: Box<dyn Executor>,
+        options: OpenOptions<'_>,
+    ) -> Result<Self> {
+        let config = Config::open(&source.directory)?;
+        let architecture = model::architecture(&config)?;
+        let shapes = (architecture.caches)(&config);
+        let plan = Plan::new(&config, &shapes, checkpoint, &options, executor.capabilities())?;
+        let mut loader = Loader {
+            checkpoint,
+            executor: &mut *executor,
+            weights: options.weights,
+            positions: plan.positions,
+            progress: options.progress,
+        };
+        let model = (architecture.load)(&config, &mut loader)?;
+        let sequences = options.sequences;
+        let page_table = executor.create((sequences * plan.max_pages * 4) as u64, "page table")?;
+        let mut caches = Vec::with_capacity(shapes.len());
+        for shape in &shapes {
+            let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, plan.cached_tokens);
+            caches.push(Cache {
+                heads: shape.heads,
+                kv_heads: shape.kv_heads,
+                head_dim: shape.head_dim,
+                window: shape.window,
+                max_pages: plan.max_pages,
+                pages: page_table,
+                keys: executor.create(bytes, "keys")?,
+                values: executor.create(bytes, "values")?,
+            });
+        }
+        let settings = executor.create((sequences * size_of::<Settings>()) as u64, "settings")?;
+        let history = executor.create((sequences * plan.history * 4) as u64, "history")?;
+        let decode_rows = executor.create((sequences * size_of::<Row>()) as u64, "rows")?;
+        executor.upload(decode_rows, 0, bytemuck::cast_slice(&vec![Row::NONE; sequences]))?;
+        // What is not read says that the model is not quite what its configuration says.
+        let unread = checkpoint.unread();
+        Ok(Engine {
+            executor,
+            model,
+            config,
+            caches,
+            pages: Pages::new(plan.cached_tokens, sequences),
+            page_table,
+            settings,
+            history,
+            decode_rows,
+            ready: HashMap::new(),
+            unread,
+            plan,
+        })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Tokens that a sequence may have, prompt and answer together.
+    pub fn context(&self) -> usize {
+        self.plan.context
+    }
+
+    /// Tensors of the checkpoint that the model has no use for.
+    pub fn unread(&self) -> &[String] {
+        &self.unread
+    }
+
+    /// What the weights, the cache and everything at its peak take on the device.
+    pub fn memory(&self) -> Memory {
+        Memory { peak_bytes: self.executor.memory().1, ..self.plan.memory }
+    }
+
+    /// The device.
+    pub fn executor(&self) -> &dyn Executor {
+        &*self.executor
+    }
+
+    /// A recording for so many rows, made on first use.
+    fn ready(&mut self, capacity: usize, head: Head) -> Result<Ready> {
+        if let Some(&ready) = self.ready.get(&(capacity, head)) {
+            return Ok(ready);
+        }
+        let outputs_len = match head {
+            Head::Sample(n) => n,
+            Head::Decode | Head::Score | Head::Logits => capacity,
+        };
+        let rows = match head {
+            Head::Decode => self.decode_rows,
+            _ => self.executor.create((capacity * size_of::<Row>()) as u64, "rows")?,
+        };
+        let outputs = self.executor.create(outputs_len as u64 * 4, "outputs")?;
+        let identity: Vec<u32> = (0..outputs_len as u32).collect();
+        self.executor.upload(outputs, 0, bytemuck::cast_slice(&identity))?;
+        let (vocab, stride) = (self.config.vocab_size, self.model.logits_stride());
+        let result = match head {
+            Head::Decode | Head::Sample(_) => None,
+            Head::Score => Some(self.executor.create(capacity as u64 * 4, "log_prob")?),
+            Head::Logits => Some(self.executor.create((capacity * stride * 4) as u64, "logits")?),
+        };
+
+        let capabilities = self.executor.capabilities().clone();
+        let mut r = Recorder::new(&capabilities);
+        if let (Head::Logits, Some(buffer)) = (head, result) {
+            r.pin(buffer);
+        }
+        let x = self.model.forward(&mut r, Step { rows, capacity, caches: &self.caches });
+        let (x, rows_out) = r.gather(rows, outputs, x, self.model.hidden_size());
+        let logits = self.model.logits(&mut r, rows_out, outputs_len, x);
+        r.label("sampling");
+        match (head, result) {
+            (Head::Score, Some(out)) => r.log_prob(rows_out, logits, vocab, stride, out),
+            (Head::Decode | Head::Sample(_), _) => {
+                let state =
+                    SampleState { settings: self.settings, history: self.history, rows: self.decode_rows };
+                r.sample(rows_out, logits, (vocab, stride), outputs_len, self.plan.history, state);
+            }
+            _ => {}
+        }
+        let prepared = self.executor.prepare(r.finish())?;
+        let ready = Ready { prepared, rows, outputs, result };
+        self.ready.insert((capacity, head), ready);
+        Ok(ready)
+    }
+
+    /// Puts rows into a recording's table, the rest of it out of use.
+    fn set_rows(&mut self, ready: Ready, rows: &[Row]) -> Result<()> {
+        let mut table = vec![Row::NONE; (ready.rows.len / size_of::<Row>() as u64) as usize];
+        table[..rows.len()].copy_from_slice(rows);
+        self.executor.upload(ready.rows, 0, bytemuck::cast_slice(&table))
+    }
+
+    /// Every token is one of the vocabulary's: the device trusts that.
+    fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocab = self.config.vocab_size;
+        match tokens.iter().find(|&&t| t as usize >= vocab) {
+            Some(token) => Err(Error::Model(format!("token {token} is not in the vocabulary of {vocab}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a sequence pages for `tokens` tokens and writes its page table.
+    fn assign_pages(&mut self, sequence: usize, tokens: usize) -> Result<bool> {
+        let Some(table) = self.pages.assign(sequence, tokens, self.plan.max_pages) else { return Ok(false) };
+        let offset = (sequence * self.plan.max_pages * 4) as u64;
+        self.executor.upload(self.page_table, offset, bytemuck::cast_slice(&table))?;
+        Ok(true)
+    }
+
+    /// Names the first step of a recording that makes something which is not finite, by replaying it.
+    async fn diagnose(&mut self, ready: Ready, rows: &[Row]) -> Result<Error> {
+        self.set_rows(ready, rows)?;
+        let recording = self.executor.recording(ready.prepared);
+        let labels: Vec<usize> = recording.dispatches.iter().map(|d| d.label).collect();
+        let names: Vec<(&str, String)> =
+            recording.dispatches.iter().map(|d| (d.kernel, recording.labels[d.label].clone())).collect();
+        // Once there, such a number stays in the residual stream, which is what each part of the model
+        // leaves behind: so the first bad part can be found by halving.
+        let ends: Vec<usize> = (0..labels.len())
+            .filter(|&i| labels.get(i + 1) != Some(&labels[i]) && names[i].0 != "sample")
+            .collect();
+        let (mut low, mut high) = (0, ends.len() - 1);
+        while low < high {
+            let middle = (low + high) / 2;
+            match self.finite_after(ready.prepared, ends[middle]).await? {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        let first = if low == 0 { 0 } else { ends[low - 1] + 1 };
+        for i in first..=ends[low] {
+            // rope_store's last binding holds pairs of halves.
+            if names[i].0 != "rope_store" && !self.finite_after(ready.prepared, i).await? {
+                return Ok(Error::NonFinite { place: format!("{} ({})", names[i].1, names[i].0) });
+            }
+        }
+        Ok(Error::NonFinite { place: "the forward pass".to_owned() })
+    }
+
+    async fn finite_after(&mut self, prepared: Prepared, last: usize) -> Result<bool> {
+        let bytes = self.executor.probe(prepared, last).await?;
+        Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).iter().all(|v| v.is_finite()))
+    }
+}

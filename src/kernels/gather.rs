@@ -34,15 +34,14 @@ fn twin(mut call: Invocation<'_>) {
     let (rows, outputs, x) = (rows.words(), outputs.words(), x.floats());
     let (out, out_rows) = (out.floats_mut(), out_rows.words_mut());
     let k = call.consts.get("K");
-    for (o, &slot) in outputs.iter().enumerate() {
+    for (o, &source) in outputs.iter().enumerate() {
         let row = &mut out_rows[o * ROW_WORDS..][..ROW_WORDS];
-        if slot == NONE {
+        if source == NONE {
             row[2] = NONE;
             continue;
         }
-        row.copy_from_slice(&rows[slot as usize * ROW_WORDS..][..ROW_WORDS]);
-        row[4] = slot;
-        out[o * k..][..k].copy_from_slice(&x[slot as usize * k..][..k]);
+        row.copy_from_slice(&rows[source as usize * ROW_WORDS..][..ROW_WORDS]);
+        out[o * k..][..k].copy_from_slice(&x[source as usize * k..][..k]);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::case::{Builder, Compare};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, Matrix, Shard, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Kind, Packing, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
@@ -170,8 +170,9 @@ fn twin(mut call: Invocation<'_>) {
     let [k, n, first, stride, t] = ["K", "N", "FIRST", "STRIDE", "T"].map(|c| consts.get(c));
     let add = consts.flag("ADD");
     let capacity = x.len() / k;
-    // A tile of rows whose first one is not in use is skipped; within a tile all are computed.
-    let rows: Vec<usize> = (0..capacity).filter(|r| active(rows, r / t * t).is_some()).collect();
+    // A tile of which no row is in use is skipped; within a tile all are computed.
+    let used = |first: usize| (first..capacity.min(first + t)).any(|r| active(rows, r).is_some());
+    let rows: Vec<usize> = (0..capacity).filter(|r| used(r / t * t)).collect();
     let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
     let columns: Vec<Vec<f32>> = (0..n.div_ceil(TILE_ROWS))
         .into_par_iter()
@@ -292,7 +293,12 @@ fn cases(
         ] {
             let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
             let mut b = Builder::new(&name);
-            let rows = b.used_rows(capacity, used);
+            // In use: from the end, so that tiles are there whose first row is not.
+            let unused = capacity - used;
+            let table: Vec<_> = (0..capacity as u32)
+                .map(|i| (0, 0, if (i as usize) < unused { NONE } else { 0 }, NONE))
+                .collect();
+            let rows = b.rows(capacity, &table);
             let x = b.normals("x", capacity * k);
             let matrix = test_matrix(&mut b, packing, n, k, tiles);
             let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));

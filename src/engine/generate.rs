@@ -1,0 +1,317 @@
+//! Continues prompts, as many at once as there are sequences.
+//!
+//! The device feeds itself: sampling leaves the next row where the next step reads it. So steps are queued
+//! ahead, and tokens are read some steps behind. What was made past the end of a sequence is dropped.
+
+use super::{AHEAD, Engine, Head, PREFILL, Ready, Row, Sampling};
+use crate::error::{Error, Result};
+use crate::kernels::NONE;
+use crate::recording::Ticket;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Rows of a prompt's step when there are few.
+const SMALL: usize = 8;
+
+/// A prompt to continue.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The prompt, at least one token.
+    pub prompt: Vec<u32>,
+    /// Most tokens to make.
+    pub max_tokens: usize,
+    /// How they are chosen.
+    pub sampling: Sampling,
+    /// Tokens that end the text.
+    pub end: Vec<u32>,
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stop {
+    /// At a token that ends texts.
+    Eos,
+    /// Because the caller said so.
+    Stop,
+    /// At the most tokens asked for, or at the end of the context.
+    Length,
+}
+
+/// A continued prompt.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// The tokens made; the one that ended the text is not among them.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub stop: Stop,
+    /// From the start of the prompt to its first token.
+    pub prompt_time: Duration,
+    /// From the first token to the last.
+    pub decode_time: Duration,
+}
+
+/// A request on its way.
+struct Active {
+    request: usize,
+    /// Prompt tokens already queued.
+    queued: usize,
+    /// Tokens made, but not past the one that ends it.
+    tokens: Vec<u32>,
+    limit: usize,
+    started: Instant,
+    first: Option<Instant>,
+    /// Steps whose tokens are still to come when it ends belong to an earlier tenant of the slot.
+    serial: usize,
+}
+
+/// A queued step: which slots it makes a token for, each with the serial of its tenant.
+struct Queued {
+    ticket: Ticket,
+    makes: Vec<(usize, usize)>,
+    ready: Ready,
+    /// The rows of a prompt's step; none for a decode step.
+    rows: Vec<Row>,
+}
+
+impl Engine {
+    /// Continues every prompt. `on_token` is told of each token of each request as it comes and may end it.
+    ///
+    /// # Errors
+    /// When a prompt is empty or does not fit the context, a setting is out of range, the device fails, or a
+    /// step makes numbers that are not finite.
+    pub async fn generate(
+        &mut self,
+        requests: &[Request],
+        on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>> {
+        requests.iter().try_for_each(|r| self.check_request(r))?;
+        let slots = (self.decode_rows.len / size_of::<Row>() as u64) as usize;
+        let mut run = Run {
+            active: (0..slots).map(|_| None).collect(),
+            done: requests.iter().map(|_| None).collect(),
+            queue: VecDeque::new(),
+            next: 0,
+            serial: 0,
+        };
+        let result = self.run_all(requests, &mut run, on_token).await;
+        // Whatever happened, nothing is left behind that a later call could trip over.
+        for queued in run.queue {
+            let _ = self.executor.finish(queued.ticket).await;
+        }
+        (0..slots).for_each(|slot| self.pages.release(slot));
+        let table = vec![Row::NONE; slots];
+        self.executor.upload(self.decode_rows, 0, bytemuck::cast_slice(&table))?;
+        result?;
+        Ok(run.done.into_iter().flatten().collect())
+    }
+
+    async fn run_all(
+        &mut self,
+        requests: &[Request],
+        run: &mut Run,
+        on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<()> {
+        loop {
+            self.admit(requests, run)?;
+            let queued = match self.queue_prompt(requests, run)? {
+                Some(queued) => Some(queued),
+                None => self.queue_decode(run)?,
+            };
+            let idle = queued.is_none();
+            run.queue.extend(queued);
+            if idle && run.queue.is_empty() {
+                return Ok(());
+            }
+            // A prompt's first token is awaited at once: it decides whether there is anything to decode.
+            let first = run.queue.back().is_some_and(|q| !q.rows.is_empty() && !q.makes.is_empty());
+            while run.queue.len() > if idle || first { 0 } else { AHEAD } {
+                let Some(queued) = run.queue.pop_front() else { break };
+                self.take(requests, run, queued, on_token).await?;
+            }
+        }
+    }
+
+    fn check_request(&self, request: &Request) -> Result<()> {
+        let (len, context) = (request.prompt.len(), self.context());
+        if len == 0 {
+            return Err(Error::Usage("the prompt is empty, expected at least one token".to_owned()));
+        }
+        if len >= context {
+            return Err(Error::Usage(format!(
+                "the prompt has {len} tokens, the context {context}: shorten it or raise --ctx (the model allows {})",
+                self.config.max_position_embeddings
+            )));
+        }
+        if let Some(problem) = request.sampling.problem() {
+            return Err(Error::Usage(problem));
+        }
+        self.check_tokens(&request.prompt)
+    }
+
+    /// Puts waiting requests into free slots, as far as pages last.
+    fn admit(&mut self, requests: &[Request], run: &mut Run) -> Result<()> {
+        for slot in 0..run.active.len() {
+            let Some(request) = requests.get(run.next).filter(|_| run.active[slot].is_none()) else {
+                continue;
+            };
+            let len = request.prompt.len();
+            let limit = request.max_tokens.min(self.context() - len);
+            if limit == 0 {
+                let (tokens, stop) = (Vec::new(), Stop::Length);
+                let none = Duration::ZERO;
+                run.done[run.next] = Some(Generation { tokens, stop, prompt_time: none, decode_time: none });
+                run.next += 1;
+                continue;
+            }
+            if !self.assign_pages(slot, len + limit)? {
+                break;
+            }
+            let settings = request.sampling.settings();
+            let offset = (slot * size_of_val(&settings)) as u64;
+            self.executor.upload(self.settings, offset, bytemuck::bytes_of(&settings))?;
+            let offset = (slot * self.plan.history * 4) as u64;
+            self.executor.upload(self.history, offset, bytemuck::cast_slice(&request.prompt))?;
+            run.serial += 1;
+            run.active[slot] = Some(Active {
+                request: run.next,
+                queued: 0,
+                tokens: Vec::new(),
+                limit,
+                started: Instant::now(),
+                first: None,
+                serial: run.serial,
+            });
+            run.next += 1;
+        }
+        Ok(())
+    }
+
+    /// Queues a step of prompt rows, from as many sequences as fit.
+    fn queue_prompt(&mut self, requests: &[Request], run: &mut Run) -> Result<Option<Queued>> {
+        let (mut rows, mut outputs, mut makes) = (Vec::new(), Vec::new(), Vec::new());
+        let most_outputs = run.active.len().min(PREFILL);
+        for (slot, active) in run.active.iter_mut().enumerate() {
+            let Some(active) = active else { continue };
+            let prompt = &requests[active.request].prompt;
+            let count = (prompt.len() - active.queued).min(PREFILL - rows.len());
+            for &token in &prompt[active.queued..active.queued + count] {
+                rows.push(Row::new(token, active.queued, slot));
+                active.queued += 1;
+            }
+            if count > 0 && active.queued == prompt.len() {
+                outputs.push(rows.len() as u32 - 1);
+                makes.push((slot, active.serial));
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        // Steps come in a few sizes; a prompt of a few rows should not pay for many.
+        let capacity = if rows.len() <= SMALL { SMALL } else { PREFILL };
+        let head = Head::Sample(most_outputs.min(capacity));
+        let ready = self.ready(capacity, head)?;
+        self.set_rows(ready, &rows)?;
+        outputs.resize((ready.outputs.len / 4) as usize, NONE);
+        self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(&outputs))?;
+        for &(slot, _) in &makes {
+            // Sampling fills in token and position.
+            let offset = (slot * size_of::<Row>()) as u64;
+            self.executor.upload(self.decode_rows, offset, bytemuck::bytes_of(&Row::new(0, 0, slot)))?;
+        }
+        self.executor.run(ready.prepared)?;
+        let ticket = self.executor.read(self.decode_rows.whole())?;
+        Ok(Some(Queued { ticket, makes, ready, rows }))
+    }
+
+    /// Queues a step that makes a token for every sequence whose prompt is done.
+    fn queue_decode(&mut self, run: &mut Run) -> Result<Option<Queued>> {
+        let pending = |slot: usize, serial: usize| {
+            run.queue.iter().filter(|q| q.makes.contains(&(slot, serial))).count()
+        };
+        let makes: Vec<(usize, usize)> = run
+            .active
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, a)| a.as_ref().map(|a| (slot, a)))
+            // Not beyond what was asked for.
+            .filter(|(slot, a)| a.tokens.len() + pending(*slot, a.serial) < a.limit)
+            .map(|(slot, a)| (slot, a.serial))
+            .collect();
+        let Some(&(last, _)) = makes.last() else { return Ok(None) };
+        // Few sequences should not pay for many: the table is used up to the last slot in use.
+        let capacity = (last + 1).next_power_of_two().min(run.active.len());
+        let ready = self.ready(capacity, Head::Decode)?;
+        self.executor.run(ready.prepared)?;
+        let ticket = self.executor.read(self.decode_rows.whole())?;
+        Ok(Some(Queued { ticket, makes, ready, rows: Vec::new() }))
+    }
+
+    /// Waits for a step and hands out its tokens.
+    async fn take(
+        &mut self,
+        requests: &[Request],
+        run: &mut Run,
+        queued: Queued,
+        on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let bytes = self.executor.finish(queued.ticket).await?;
+        let table: Vec<Row> = bytemuck::pod_collect_to_vec(&bytes);
+        for &(slot, serial) in &queued.makes {
+            let Some(active) = run.active[slot].as_mut().filter(|a| a.serial == serial) else { continue };
+            let (token, request) = (table[slot].token, &requests[active.request]);
+            if token == NONE {
+                let rows = match queued.rows.is_empty() {
+                    false => queued.rows,
+                    // The row that this step began with: the last token, at its position.
+                    true => {
+                        let last = active.tokens.last().or(request.prompt.last()).copied().unwrap_or(0);
+                        let position = request.prompt.len() + active.tokens.len() - 1;
+                        let mut rows = vec![Row::NONE; slot + 1];
+                        rows[slot] = Row::new(last, position, slot);
+                        rows
+                    }
+                };
+                return Err(self.diagnose(queued.ready, &rows).await?);
+            }
+            let now = Instant::now();
+            active.first.get_or_insert(now);
+            let mut stop = request.end.contains(&token).then_some(Stop::Eos);
+            if stop.is_none() {
+                active.tokens.push(token);
+                if on_token(active.request, token).is_break() {
+                    stop = Some(Stop::Stop);
+                } else if active.tokens.len() == active.limit {
+                    stop = Some(Stop::Length);
+                }
+            }
+            let Some((stop, active)) = stop.and_then(|stop| Some((stop, run.active[slot].take()?))) else {
+                continue;
+            };
+            let first = active.first.unwrap_or(now);
+            run.done[active.request] = Some(Generation {
+                tokens: active.tokens,
+                stop,
+                prompt_time: first - active.started,
+                decode_time: now - first,
+            });
+            self.pages.release(slot);
+            // From the next queued step on, the slot is out of use, and what steps before that still write
+            // for it goes to the page that nobody owns.
+            let offset = (slot * size_of::<Row>()) as u64;
+            self.executor.upload(self.decode_rows, offset, bytemuck::bytes_of(&Row::NONE))?;
+        }
+        Ok(())
+    }
+}
+
+/// The state of a call of [`Engine::generate`].
+struct Run {
+    active: Vec<Option<Active>>,
+    done: Vec<Option<Generation>>,
+    queue: VecDeque<Queued>,
+    /// The first request that has not been admitted.
+    next: usize,
+    serial: usize,
+}

@@ -1,0 +1,112 @@
+//! How much memory a model needs, before any of it is asked for.
+
+use super::{AHEAD, OpenOptions, PREFILL};
+use crate::capabilities::Capabilities;
+use crate::checkpoint::{Checkpoint, Config};
+use crate::error::{Error, Result};
+use crate::kernels::Cache;
+use crate::kernels::attention::PAGE;
+use crate::model::CacheShape;
+use serde::Serialize;
+
+/// The context when neither the user nor the model asks for less.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// Bytes on the device.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Memory {
+    /// The packed weights.
+    pub weight_bytes: u64,
+    /// Keys and values.
+    pub kv_bytes: u64,
+    /// The most that was ever held, everything included.
+    pub peak_bytes: u64,
+}
+
+/// Sizes that follow from the model and the options.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Tokens that a sequence may have.
+    pub context: usize,
+    /// Positions that a step may touch: the context, and what was encoded ahead when it was full.
+    pub positions: usize,
+    /// Tokens of a sequence's history.
+    pub history: usize,
+    /// Pages of a sequence.
+    pub max_pages: usize,
+    /// Tokens that the cache has room for, over all sequences.
+    pub cached_tokens: usize,
+    /// What it comes to.
+    pub memory: Memory,
+}
+
+impl Plan {
+    /// Plans for a model on a device.
+    ///
+    /// # Errors
+    /// When the context is out of range, or the device cannot hold what is needed.
+    pub fn new(
+        config: &Config,
+        shapes: &[CacheShape],
+        checkpoint: &Checkpoint,
+        options: &OpenOptions<'_>,
+        device: &Capabilities,
+    ) -> Result<Self> {
+        let most = config.max_position_embeddings;
+        let context = options.context.unwrap_or(most.min(DEFAULT_CONTEXT));
+        if context < 2 || context > most {
+            return Err(Error::Usage(format!("--ctx is {context}, the model allows 2 to {most}")));
+        }
+        let positions = context + AHEAD + 1;
+        let max_pages = positions.div_ceil(PAGE);
+        // One page more, which nobody owns.
+        let cached_tokens = (options.sequences * context.div_ceil(PAGE) + 1) * PAGE;
+        let mut kv_bytes = 0u64;
+        for shape in shapes {
+            let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, cached_tokens);
+            if bytes > device.max_binding.min(device.max_buffer) {
+                return Err(Error::Device {
+                    device: device.device.clone(),
+                    problem: format!(
+                        "{cached_tokens} keys of one layer are {bytes} bytes, one binding holds {}; try a shorter --ctx",
+                        device.max_binding.min(device.max_buffer)
+                    ),
+                });
+            }
+            kv_bytes += 2 * bytes;
+        }
+        let weight_bytes = weight_bytes(config, checkpoint, options);
+        let rotation = (positions * config.head_dim * 4) as u64;
+        let widest = config.vocab_size.max(2 * config.intermediate_size).max(config.hidden_size);
+        let steps = ((PREFILL + options.sequences) * (widest + 4 * config.hidden_size) * 4) as u64;
+        let memory =
+            Memory { weight_bytes, kv_bytes, peak_bytes: weight_bytes + kv_bytes + rotation + steps };
+        if let Some(free) = device.free_memory.filter(|&free| memory.peak_bytes > free) {
+            let mib = |bytes: u64| bytes >> 20;
+            return Err(Error::Device {
+                device: device.device.clone(),
+                problem: format!(
+                    "the model needs {} MiB ({} of weights, {} of keys and values) and {} MiB are free; \
+                     try a shorter --ctx or fewer --bits",
+                    mib(memory.peak_bytes),
+                    mib(weight_bytes),
+                    mib(kv_bytes),
+                    mib(free)
+                ),
+            });
+        }
+        Ok(Plan { context, positions, history: positions + 1, max_pages, cached_tokens, memory })
+    }
+}
+
+/// What the checkpoint's matrices come to when packed; vectors stay as 32-bit floats.
+fn weight_bytes(config: &Config, checkpoint: &Checkpoint, options: &OpenOptions<'_>) -> u64 {
+    checkpoint
+        .tensors()
+        .map(|info| match info.shape[..] {
+            [rows, cols] if rows == config.vocab_size => options.weights.embedding.bytes(rows, cols),
+            [rows, cols] => options.weights.linear.bytes(rows, cols),
+            _ => info.elements as u64 * 4,
+        })
+        .sum()
+}

@@ -1,0 +1,84 @@
+//! Architectures: how a forward pass is recorded from a checkpoint's weights.
+//!
+//! An architecture is one file and one line in [`ARCHITECTURES`]. It reads its weights through a [`Loader`],
+//! which checks every shape, and records through a [`Recorder`](crate::recording::Recorder); it knows
+//! nothing of devices.
+
+mod llama;
+mod loader;
+mod rope;
+
+pub use loader::{Loader, Weights};
+
+use crate::checkpoint::Config;
+use crate::error::{Error, Result};
+use crate::kernels::Cache;
+use crate::recording::{Buffer, Recorder};
+
+/// Every architecture there is.
+pub const ARCHITECTURES: &[&Architecture] = &[&llama::LLAMA, &llama::MISTRAL];
+
+/// A family of models.
+pub struct Architecture {
+    /// As in `config.json`'s `architectures`.
+    pub name: &'static str,
+    /// What the layers' caches look like, which memory is planned by before anything is loaded.
+    pub caches: fn(&Config) -> Vec<CacheShape>,
+    /// Reads the weights.
+    pub load: fn(&Config, &mut Loader<'_>) -> Result<Box<dyn Model>>,
+}
+
+/// The architecture that a configuration names.
+///
+/// # Errors
+/// When it is none that can run; the message lists those that can.
+pub fn architecture(config: &Config) -> Result<&'static Architecture> {
+    ARCHITECTURES.iter().copied().find(|a| a.name == config.architecture).ok_or_else(|| {
+        let names: Vec<_> = ARCHITECTURES.iter().map(|a| a.name).collect();
+        let found = &config.architecture;
+        Error::Model(format!(
+            "config.json: architecture {found:?} is not supported; expected {}",
+            names.join(" or ")
+        ))
+    })
+}
+
+/// The cache of one layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheShape {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Size of a head.
+    pub head_dim: usize,
+    /// How far back attention sees; 0 is all the way.
+    pub window: usize,
+}
+
+/// The rows of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// The row table, `[capacity]`.
+    pub rows: Buffer,
+    /// Rows that the recording has room for.
+    pub capacity: usize,
+    /// One cache a layer.
+    pub caches: &'a [Cache],
+}
+
+/// A loaded model.
+pub trait Model {
+    /// Size of the residual stream.
+    fn hidden_size(&self) -> usize;
+
+    /// Records the layers: `[capacity, hidden]`, before the last norm.
+    fn forward(&self, r: &mut Recorder<'_>, step: Step<'_>) -> Buffer;
+
+    /// Records the output layer for `capacity` rows of `x` `[capacity, hidden]`; the result is called
+    /// "logits", `[capacity, stride]` with [`logits_stride`](Model::logits_stride).
+    fn logits(&self, r: &mut Recorder<'_>, rows: Buffer, capacity: usize, x: Buffer) -> Buffer;
+
+    /// Floats from one row of logits to the next.
+    fn logits_stride(&self) -> usize;
+}

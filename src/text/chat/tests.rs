@@ -1,0 +1,241 @@
+//! Templates in the styles that models come with, and templates that mean harm.
+
+use super::*;
+
+fn specials() -> BTreeMap<String, String> {
+    [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+}
+
+fn render(source: &str, messages: &[(&str, &str)]) -> Result<String> {
+    let messages: Vec<_> = messages.iter().map(|&(role, content)| Message::new(role, content)).collect();
+    ChatTemplate::new(source, specials())?.render(&messages, true)
+}
+
+fn problem(source: &str, messages: &[(&str, &str)]) -> String {
+    let problem = render(source, messages).unwrap_err().to_string();
+    assert!(!problem.contains('\n'), "{problem}");
+    problem
+}
+
+const TALK: [(&str, &str); 3] = [("user", "Hi"), ("assistant", " Hello "), ("user", "2+2?")];
+
+#[test]
+fn chatml_with_a_default_system_message() {
+    let source = "\
+{% for message in messages %}
+    {%- if loop.first and message['role'] != 'system' %}
+        {{- '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+";
+    assert_eq!(
+        render(source, &[("user", "Hi")]).unwrap(),
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    );
+    let own = render(source, &[("system", "S"), ("user", "Hi")]).unwrap();
+    assert!(own.starts_with("<|im_start|>system\nS<|im_end|>\n<|im_start|>user"), "{own}");
+    let template = ChatTemplate::new(source, specials()).unwrap();
+    let closed = template.render(&[Message::new("user", "Hi")], false).unwrap();
+    assert!(closed.ends_with("Hi<|im_end|>\n"), "{closed}");
+}
+
+#[test]
+fn llama_2_folds_the_system_message_and_checks_the_order() {
+    let source = "\
+{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}\
+{% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}\
+{% set system_message = false %}{% endif %}{% for message in loop_messages %}\
+{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+{{ raise_exception('Roles must alternate user/assistant!') }}{% endif %}\
+{% if loop.index0 == 0 and system_message != false %}\
+{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}\
+{% else %}{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}\
+{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}\
+{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
+    let expected = "<s>[INST] Hi [/INST] Hello </s><s>[INST] 2+2? [/INST]";
+    assert_eq!(render(source, &TALK).unwrap(), expected);
+    let system = render(source, &[("system", "S"), ("user", "Hi")]).unwrap();
+    assert_eq!(system, "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nHi [/INST]");
+    assert_eq!(
+        problem(source, &[("user", "a"), ("user", "b")]),
+        "the chat template refused the conversation: Roles must alternate user/assistant!"
+    );
+}
+
+#[test]
+fn llama_3_dates_its_system_header() {
+    let source = "\
+{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- if strftime_now is defined %}
+        {%- set date_string = strftime_now(\"%d %b %Y\") %}
+    {%- else %}
+        {%- set date_string = \"26 Jul 2024\" %}
+    {%- endif %}
+{%- endif %}
+{%- if not tools is defined %}{%- set tools = none %}{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = \"\" %}
+{%- endif %}
+{{- \"<|start_header_id|>system<|end_header_id|>\\n\\n\" }}
+{%- if tools is not none %}{{- \"Environment: ipython\\n\" }}{%- endif %}
+{{- \"Today Date: \" + date_string + \"\\n\\n\" }}
+{{- system_message }}
+{{- \"<|eot_id|>\" }}
+{%- for message in messages %}
+    {%- if not (message.role == 'ipython' or message.role == 'tool' or 'tool_calls' in message) %}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+";
+    let text = render(source, &[("system", " S "), ("user", "Hi")]).unwrap();
+    let (head, tail) = text.split_once("Today Date: ").unwrap();
+    let (date, tail) = tail.split_once("\n\n").unwrap();
+    assert_eq!(head, "<s><|start_header_id|>system<|end_header_id|>\n\n");
+    assert_eq!(date.split(' ').map(str::len).collect::<Vec<_>>(), [2, 3, 4], "{date}");
+    assert!(date[7..].parse::<u32>().unwrap() >= 2024, "{date}");
+    assert_eq!(
+        tail,
+        "S<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>\
+         <|start_header_id|>assistant<|end_header_id|>\n\n"
+    );
+}
+
+#[test]
+fn mistral_counts_turns_in_a_namespace() {
+    let source = "\
+{%- set user_messages = messages | selectattr('role', 'equalto', 'user') | list %}
+{%- set ns = namespace(index=0) %}
+{{- bos_token }}
+{%- for message in messages %}
+    {%- if message.role not in ['user', 'assistant'] %}{%- continue %}{%- endif %}
+    {%- if message['content'] is string and message['content'] is not mapping %}
+        {%- if message.role == 'user' %}
+            {%- set ns.index = ns.index + 1 %}
+            {{- '[INST]' ~ ns.index ~ '/' ~ (user_messages | length) ~ ' ' ~ message.content ~ '[/INST]' }}
+        {%- else %}
+            {{- message.content.split('</think>')[-1].lstrip() ~ eos_token }}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+";
+    let talk = [("system", "S"), ("user", "a"), ("assistant", "<think>x</think> b"), ("user", "c")];
+    assert_eq!(render(source, &talk).unwrap(), "<s>[INST]1/2 a[/INST]b</s>[INST]2/2 c[/INST]");
+}
+
+#[test]
+fn gemma_refuses_a_system_message() {
+    let source = "\
+{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}\
+{% endif %}{% for message in messages %}{% if (message['role'] == 'assistant') %}\
+{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}\
+{{ '<start_of_turn>' + role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}\
+{% if add_generation_prompt %}{{'<start_of_turn>model\\n'}}{% endif %}";
+    let text = render(source, &TALK).unwrap();
+    assert!(text.contains("<start_of_turn>model\nHello<end_of_turn>\n"), "{text}");
+    let refused = problem(source, &[("system", "S")]);
+    assert_eq!(refused, "the chat template refused the conversation: System role not supported");
+    let in_macro = "{% macro m() %}{{ raise_exception('no') }}{% endmacro %}{{ m() }}";
+    assert_eq!(problem(in_macro, &[]), "the chat template refused the conversation: no");
+}
+
+#[test]
+fn generation_tags_are_transparent() {
+    let source =
+        "{% for m in messages %}\n{%- generation -%}\n {{ m.content }} {%- endgeneration %}!\n{% endfor %}";
+    assert_eq!(render(source, &[("user", "a")]).unwrap(), "a!\n");
+    assert_eq!(without_generation_tags("{%+generation%}{%endgeneration-%}"), "{%+if true%}{%endif-%}");
+    for same in ["{% set generation = 1 %}", "{% generations %}", "{%", "{% generation", "{%{%"] {
+        assert_eq!(without_generation_tags(same), same);
+    }
+}
+
+#[test]
+fn tojson_spells_as_python_does() {
+    let data = "{'a': [1, 2.0, true, none], 'b<': \"é'\\n\", 'c': {}, 'd': []}";
+    let json = render(&format!("{{{{ {data} | tojson }}}}"), &[]).unwrap();
+    assert_eq!(json, r#"{"a": [1, 2.0, true, null], "b<": "é'\n", "c": {}, "d": []}"#);
+    let json = render("{{ {'a': [1], 'b': []} | tojson(indent=2) }}", &[]).unwrap();
+    assert_eq!(json, "{\n  \"a\": [\n    1\n  ],\n  \"b\": []\n}");
+    assert_eq!(render("{{ 'é' | tojson(ensure_ascii=False) if True and not None }}", &[]).unwrap(), "\"é\"");
+    assert!(problem("{{ 1 | tojson(ensure_ascii=true) }}", &[]).contains("not supported"));
+    assert!(problem("{{ 1 | tojson(indent=1000000000000) }}", &[]).contains("expected at most"));
+}
+
+#[test]
+fn dates() {
+    let at = |format, seconds| strftime(format, seconds).unwrap();
+    assert_eq!(at("%Y-%m-%d %H:%M:%S", 0), "1970-01-01 00:00:00");
+    assert_eq!(
+        at("%A, %d %B %Y, %I:%M %p, day %j", 951_782_399),
+        "Monday, 28 February 2000, 11:59 PM, day 059"
+    );
+    assert_eq!(at("%a %-d %b %y %%", 951_782_400), "Tue 29 Feb 00 %");
+    assert_eq!(at("%F %T %-I %e", 4_107_542_399), "2100-02-28 23:59:59 11 28");
+    assert_eq!(at("%F", 4_107_542_400), "2100-03-01");
+    assert_eq!(at("%F", 1_735_689_599), "2024-12-31");
+    for bad in ["%", "%Q", "%-", "a %é"] {
+        assert!(strftime(bad, 0).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn endless_templates_end_in_an_error() {
+    let nested = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
+    assert!(problem(nested, &[]).contains("does not end within"), "steps");
+    let flood = "{% for a in range(100000) %}{{ 'a' * 100000 }}{% endfor %}";
+    assert!(problem(flood, &[]).contains("writes more than"), "output");
+    let deep = "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}";
+    assert!(problem(deep, &[]).contains("recursion limit"), "recursion");
+}
+
+#[test]
+fn deep_values_and_sources_do_not_run_out_of_stack() {
+    let build = "{% set ns = namespace(x=[]) %}{% for a in range(400) %}{% for b in range(400) %}\
+                 {% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
+    for end in ["", "{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x == [ns.x] }}", "{{ [[ns.x]] | sort }}"] {
+        let _ = render(&format!("{build}{end}"), &[]);
+    }
+    let endless = "{% set ns = namespace(x=[]) %}{% for a in range(1000) %}{% for b in range(1000) %}\
+                   {% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
+    assert!(problem(endless, &[]).contains("does not end within"));
+    let n = 10_000;
+    for (open, close) in [
+        ("{% if 1 %}", "{% endif %}"),
+        ("{{ (", ""),
+        ("{{ [[[[[[[[", ""),
+        ("{{ not not not not ", ""),
+        ("{% for a in b %}", "{% endfor %}"),
+        ("{% if 0 %}{% else %}", "{% endif %}"),
+    ] {
+        let _ = render(&(open.repeat(n / 2) + &close.repeat(n / 2)), &[]);
+    }
+    for (start, link, end) in [
+        ("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
+        ("{{ 1", "+1", " }}"),
+        ("{{ a", ".a", " }}"),
+        ("{{ 'a'", "|trim", " }}"),
+        ("{{", "-", "1 }}"),
+    ] {
+        let _ = render(&[start, &link.repeat(n), end].concat(), &[]);
+    }
+}
+
+#[test]
+fn broken_templates_are_one_line_errors() {
+    assert!(problem("{% if %}", &[]).starts_with("the chat template is not valid: "));
+    assert!(problem("{% nonsense %}", &[]).starts_with("the chat template is not valid: "));
+    assert!(problem("{{ missing.field.of }}", &[]).starts_with("the chat template failed: "));
+    assert!(problem("{{ messages[0].content }}", &[]).starts_with("the chat template failed: "));
+    assert!(problem("{{ missing() }}", &[]).starts_with("the chat template failed: "));
+    assert!(problem(&" ".repeat(MAX_SOURCE + 1), &[]).contains("expected at most"));
+    assert_eq!(render("[{{ missing }}{{ pad_token }}]", &[]).unwrap(), "[]");
+}

@@ -1,0 +1,180 @@
+//! A model's tokenizer: `tokenizer.json`, and what `tokenizer_config.json` says about it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::chat::ChatTemplate;
+use crate::error::{Error, Result};
+
+/// Larger files than this are not read: the largest tokenizers in use have about 40 MB.
+const MAX_FILE: u64 = 256 << 20;
+
+/// Text to token ids and back.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    vocab_size: usize,
+    specials: HashSet<u32>,
+    names: BTreeMap<String, String>,
+    add_bos: Option<bool>,
+    template: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of the model in `dir`, whose vocabulary has `vocab_size` entries.
+    pub fn open(dir: &Path, vocab_size: usize) -> Result<Self> {
+        let path = dir.join("tokenizer.json");
+        let Some(bytes) = read(&path)? else {
+            let problem = "has no tokenizer.json: expected the tokenizer file beside the model's config.json";
+            return Err(Error::file(dir, problem));
+        };
+        let mut inner = guard(|| tokenizers::Tokenizer::from_bytes(&bytes))
+            .map_err(|e| Error::file(&path, format!("is not a tokenizer that can be read: {e}")))?;
+        // Both are for training batches; in a prompt they would drop or invent tokens.
+        inner.with_padding(None);
+        let _ = inner.with_truncation(None);
+        if let Some((token, id)) = inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id)
+            && id as usize >= vocab_size
+        {
+            return Err(Error::file(
+                &path,
+                format!(
+                    "does not fit the model's vocabulary: it gives {token:?} the id {id}, and the model has \
+                     {vocab_size} entries; take the tokenizer.json that came with these weights"
+                ),
+            ));
+        }
+        let specials =
+            inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+
+        let config_path = dir.join("tokenizer_config.json");
+        let config = match read(&config_path)? {
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| Error::file(&config_path, format!("is not JSON: {e}")))?,
+            None => Value::Null,
+        };
+        let template_path = dir.join("chat_template.jinja");
+        let template = match read(&template_path)? {
+            Some(bytes) => {
+                Some(String::from_utf8(bytes).map_err(|_| Error::file(&template_path, "is not UTF-8 text"))?)
+            }
+            None => template(&config["chat_template"]),
+        };
+        Ok(Tokenizer {
+            inner,
+            path,
+            vocab_size,
+            specials,
+            names: names(&config),
+            add_bos: config["add_bos_token"].as_bool(),
+            template,
+        })
+    }
+
+    /// The ids of `text`. With `add_special`, the tokens that the model expects around a text (its
+    /// beginning-of-text token, mostly) are added; a rendered chat prompt has them already.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = guard(|| self.inner.encode_fast(text, add_special))
+            .map_err(|e| Error::Model(format!("{}: cannot encode the text: {e}", self.path.display())))?;
+        let mut ids = encoding.get_ids().to_vec();
+        if let (true, Some(add), Some(bos)) = (add_special, self.add_bos, self.bos()) {
+            let first = ids.first() == Some(&bos);
+            if add && !first {
+                ids.insert(0, bos);
+            } else if !add && first && encoding.get_special_tokens_mask().first() == Some(&1) {
+                // Only what was added around the text: a token spelled in the text stays.
+                ids.remove(0);
+            }
+        }
+        // The template of a tokenizer.json may add ids that are not in its own vocabulary.
+        match ids.iter().find(|&&id| id as usize >= self.vocab_size) {
+            Some(id) => Err(Error::file(
+                &self.path,
+                format!("encodes a text with the id {id}, and the model has {} entries", self.vocab_size),
+            )),
+            None => Ok(ids),
+        }
+    }
+
+    /// The text of `ids`, without special tokens. Ids that the tokenizer does not know have no text.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        guard(|| self.inner.decode(ids, true))
+            .map_err(|e| Error::Model(format!("{}: cannot decode tokens: {e}", self.path.display())))
+    }
+
+    /// The id of a token by its exact spelling.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The spelling of a token in the tokenizer's own alphabet.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The beginning-of-text token that `tokenizer_config.json` names.
+    pub fn bos(&self) -> Option<u32> {
+        self.id(self.names.get("bos_token")?)
+    }
+
+    /// The end tokens that `tokenizer_config.json` names (`generation_config.json` may name more).
+    pub fn eos(&self) -> Vec<u32> {
+        self.names.get("eos_token").and_then(|token| self.id(token)).into_iter().collect()
+    }
+
+    /// The model's chat template, where it has one: `chat_template.jinja`, or else the one in
+    /// `tokenizer_config.json` (of several, the one named `default`).
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        self.template.as_deref().map(|source| ChatTemplate::new(source, self.names.clone())).transpose()
+    }
+
+    /// Whether `id` never has text: a special token, or one that the tokenizer does not know.
+    pub fn is_silent(&self, id: u32) -> bool {
+        self.specials.contains(&id) || self.inner.id_to_token(id).is_none()
+    }
+}
+
+/// A file's bytes; `None` where there is no such file.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.len() > MAX_FILE => {
+            let problem = format!("has {} bytes, expected at most {MAX_FILE}", meta.len());
+            Err(Error::file(path, problem))
+        }
+        Ok(_) => std::fs::read(path).map(Some).map_err(|e| Error::io(path, e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io(path, e)),
+    }
+}
+
+/// Runs the tokenizers library, which panics on some malformed tokenizers, and gives one line of
+/// text for whatever went wrong.
+fn guard<T>(run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(e.to_string().replace('\n', " ")),
+        Err(_) => Err("the tokenizer contradicts itself".to_owned()),
+    }
+}
+
+/// The special tokens that a configuration names: `"bos_token": "<s>"` or `{"content": "<s>"}`.
+fn names(config: &Value) -> BTreeMap<String, String> {
+    let Some(config) = config.as_object() else { return BTreeMap::new() };
+    let tokens = config.iter().filter(|(key, _)| key.ends_with("_token"));
+    tokens
+        .filter_map(|(key, v)| Some((key.clone(), v.as_str().or(v["content"].as_str())?.to_owned())))
+        .collect()
+}
+
+/// A configuration's chat template: a string, or a list of named ones.
+fn template(value: &Value) -> Option<String> {
+    let list = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = list.iter().find(|t| t["name"] == "default").or(list.first());
+    value.as_str().or(named.and_then(|t| t["template"].as_str())).map(str::to_owned)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

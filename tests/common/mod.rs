@@ -1,0 +1,105 @@
+//! What several test files share: the devices at hand, and models opened on them.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use sixteen_states::checkpoint::{Checkpoint, locate};
+use sixteen_states::cpu::Cpu;
+use sixteen_states::engine::{Engine, OpenOptions};
+use sixteen_states::format::{Format, Packing};
+use sixteen_states::gpu::{self, Gpu, Options};
+use sixteen_states::model::Weights;
+use sixteen_states::quantize::QUANTIZERS;
+use sixteen_states::recording::Executor;
+
+/// A device to test on.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub name: String,
+    index: Option<usize>,
+    baseline: bool,
+}
+
+/// Every adapter with its optional features and without, and the CPU. No adapter at all is a failure, not
+/// a reason to skip.
+pub fn devices() -> Vec<Device> {
+    let mut devices = gpus();
+    devices.push(Device { name: "cpu".to_owned(), index: None, baseline: false });
+    devices
+}
+
+/// The adapters alone.
+pub fn gpus() -> Vec<Device> {
+    let adapters = pollster::block_on(gpu::adapters());
+    assert!(!adapters.is_empty(), "no GPU adapter: install a Vulkan driver, e.g. mesa-vulkan-drivers");
+    let device = |(index, adapter): (usize, &gpu::Adapter)| {
+        [false, true].map(|baseline| Device {
+            name: format!("{}{}", adapter.capabilities.device, if baseline { ", baseline" } else { "" }),
+            index: Some(index),
+            baseline,
+        })
+    };
+    adapters.iter().enumerate().flat_map(device).collect()
+}
+
+impl Device {
+    /// Opens it; `checked` lets the driver check every access.
+    pub fn open(&self, checked: bool) -> Box<dyn Executor> {
+        let Some(index) = self.index else { return Box::new(Cpu::new()) };
+        let adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
+        let options = Options { baseline: self.baseline, checked };
+        Box::new(pollster::block_on(Gpu::open(adapter, options)).unwrap())
+    }
+}
+
+/// 16-bit floats, or the format `q4` or `q8` in groups.
+pub fn packing(bits: u32, group: usize) -> Packing {
+    match bits {
+        16 => Packing::F16,
+        bits => Packing { format: Format::named(&format!("q{bits}")).unwrap(), group },
+    }
+}
+
+/// Opens a model.
+pub fn open(executor: Box<dyn Executor>, model: &str, packing: Packing, sequences: usize) -> Engine {
+    let source = locate(model).unwrap();
+    let checkpoint = Checkpoint::open(&source.weights).unwrap();
+    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0] };
+    let options = OpenOptions { weights, context: None, sequences, progress: &mut |_| {} };
+    let engine = Engine::open(&source, &checkpoint, executor, options).unwrap();
+    assert_eq!(engine.unread(), &[] as &[String], "{model}");
+    engine
+}
+
+/// A JSON file under `tests/data/`.
+pub fn json(path: &str) -> serde_json::Value {
+    let path = format!("{}/tests/data/{path}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// A list of token ids.
+pub fn ids(value: &serde_json::Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+/// A list of numbers.
+pub fn numbers(value: &serde_json::Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect()
+}
+
+/// `Σ (a − b)² / Σ (b − mean b)²`.
+pub fn relative_error(a: &[f32], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let mean = b.iter().sum::<f64>() / b.len() as f64;
+    let off: f64 = a.iter().zip(b).map(|(&a, b)| (f64::from(a) - b).powi(2)).sum();
+    off / b.iter().map(|b| (b - mean).powi(2)).sum::<f64>()
+}
+
+/// Greedy tokens equal the reference's, unless the reference itself was nearly undecided at that step.
+pub fn assert_greedy(found: &[u32], expected: &[u32], margins: &[f64], what: &str) {
+    for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
+        if f != e {
+            assert!(margins[i] < 1e-3, "{what}: token {i} is {f}, the reference has {e} by {}", margins[i]);
+            return; // from here on the texts may differ
+        }
+    }
+    assert!(found.len() >= expected.len(), "{what}: {} tokens, expected {}", found.len(), expected.len());
+}

@@ -1,0 +1,102 @@
+//! Small models of every kind that the Llama family knows, against transformers in 32-bit floats
+//! (`models/reference.py`), on every device at hand.
+
+mod common;
+
+use common::{assert_greedy, devices, ids, json, numbers, open, packing, relative_error};
+use pollster::block_on;
+use sixteen_states::engine::{Engine, Request, Sampling};
+use std::ops::ControlFlow;
+
+const MODELS: [&str; 5] = ["llama", "llama-gqa-llama3", "llama-linear-bias", "mistral", "sharded"];
+
+fn path(name: &str) -> String {
+    format!("{}/tests/data/tiny/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn greedy(prompt: Vec<u32>, max_tokens: usize) -> Request {
+    Request { prompt, max_tokens, sampling: Sampling::GREEDY, end: vec![2] }
+}
+
+fn generate(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<u32>> {
+    let generations = block_on(engine.generate(requests, &mut |_, _| ControlFlow::Continue(()))).unwrap();
+    generations.into_iter().map(|g| g.tokens).collect()
+}
+
+/// Weights and cache are rounded to f16, which the reference's are not: that is all that may differ.
+#[test]
+fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
+    for device in devices() {
+        for name in MODELS {
+            let reference = json(&format!("tiny/{name}/reference.json"));
+            let what = format!("{name} on {}", device.name);
+            let mut engine = open(device.open(true), &path(name), packing(16, 64), 1);
+            let tokens = ids(&reference["ids"]);
+
+            let logits = block_on(engine.logits(&tokens)).unwrap();
+            let vocab = engine.config().vocab_size;
+            for (position, expected) in
+                ids(&reference["positions"]).iter().zip(reference["logits"].as_array().unwrap())
+            {
+                let found = &logits[*position as usize * vocab..][..vocab];
+                let error = relative_error(found, &numbers(expected));
+                assert!(error < 1e-5, "{what}: logits at {position} are off by {error:.1e}");
+            }
+
+            let scores = block_on(engine.score(&tokens)).unwrap();
+            let nll = -scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
+            let expected = reference["mean_nll"].as_f64().unwrap();
+            println!("{what}: mean NLL {nll:.5}, reference {expected:.5}");
+            assert!((nll - expected).abs() < 5e-3, "{what}: mean NLL {nll}, expected {expected}");
+
+            let expected = ids(&reference["greedy_ids"]);
+            let found = generate(&mut engine, &[greedy(tokens, expected.len())]);
+            assert_greedy(&found[0], &expected, &numbers(&reference["margins"]), &what);
+        }
+    }
+}
+
+/// Many sequences at once, of different lengths, more of them than there is room for: each gets the tokens
+/// that it gets alone, whatever else is in the batch.
+#[test]
+fn a_batch_gives_what_each_prompt_gives_alone() {
+    for device in devices() {
+        let name = "llama-gqa-llama3";
+        let tokens = ids(&json(&format!("tiny/{name}/reference.json"))["ids"]);
+        let mut alone = open(device.open(true), &path(name), packing(4, 32), 1);
+        let mut together = open(device.open(true), &path(name), packing(4, 32), 3);
+        let sampled =
+            Sampling { temperature: 1.2, top_k: 50, top_p: 0.9, repeat_penalty: 1.1, ..Sampling::GREEDY };
+        let requests: Vec<Request> = (0..8)
+            .map(|i| {
+                let prompt = tokens.iter().cycle().skip(i).take(1 + i * 29).copied().collect();
+                let sampling =
+                    if i % 2 == 0 { Sampling::GREEDY } else { Sampling { seed: i as u64, ..sampled } };
+                Request { prompt, max_tokens: 3 + 5 * (i % 4), sampling, end: vec![] }
+            })
+            .collect();
+        let expected: Vec<_> =
+            requests.iter().map(|r| generate(&mut alone, std::slice::from_ref(r)).remove(0)).collect();
+        assert_eq!(generate(&mut together, &requests), expected, "{}", device.name);
+        // Nothing is left over from the last call.
+        assert_eq!(generate(&mut together, &requests[2..5]), expected[2..5], "{}", device.name);
+    }
+}
+
+/// A prompt as long as the context allows, and a text that ends with the context.
+#[test]
+fn a_text_may_fill_the_context() {
+    for device in devices() {
+        let mut engine = open(device.open(true), &path("mistral"), packing(16, 64), 1);
+        let context = engine.context();
+        let tokens = ids(&json("tiny/mistral/reference.json")["ids"]);
+        let prompt: Vec<u32> = tokens.iter().cycle().take(context - 3).copied().collect();
+        let request = Request { end: vec![], ..greedy(prompt.clone(), 100) };
+        let found = generate(&mut engine, &[request]);
+        assert_eq!(found[0].len(), 3, "{}", device.name);
+        let long =
+            Request { prompt: prompt.iter().cycle().take(context).copied().collect(), ..greedy(prompt, 1) };
+        let error = block_on(engine.generate(&[long], &mut |_, _| ControlFlow::Continue(()))).unwrap_err();
+        assert!(error.to_string().contains("--ctx"), "{error}");
+    }
+}

@@ -2,95 +2,112 @@
 // held whole. out[r, h] = Σ_j softmax_j(q[r, h] · k_j / sqrt(head size)) · v_j over the keys j of r's sequence
 // up to r's position, and no further back than WINDOW where that is not 0.
 //
-// One workgroup a row and head. For WG keys at a time: a lane scores one key (neighbouring lanes read
-// neighbouring words of a page); then a lane adds up one pair of dimensions over the keys of its slice.
+// One workgroup a row and key-value head, for the TEAM query heads that share it, so that a key or value is
+// loaded once for all of them. For WG keys at a time: a lane scores one key (neighbouring lanes read
+// neighbouring words of a page); then a lane adds up PAIRS pairs of dimensions over the keys of its slice.
 //
-// Expects: HEADS, KV_HEADS, HALF (half a head), PAGE (tokens of a page, divides WG), MAX_PAGES (a sequence's),
-// WINDOW, SCALE, WG. Grid: (heads, rows).
+// Follows a file that says where queries come from: open_queries, query_low, query_high.
+// Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
+// (a sequence's), WINDOW, SCALE, WG. Grid: (KV_HEADS, rows).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
-@group(0) @binding(2) var<storage, read> q: array<f32>;         // [rows, HEADS · 2·HALF]
 @group(0) @binding(3) var<storage, read> keys: array<u32>;      // [pages, KV_HEADS, HALF, PAGE]
 @group(0) @binding(4) var<storage, read> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF]
 
 const LOWEST: f32 = -3.0e38;
-const SPAN: u32 = min(HALF, WG);             // lanes that share the keys of one slice
-const SLICES: u32 = WG / SPAN;               // slices of the keys that are summed side by side
-const PAIRS: u32 = (HALF + SPAN - 1u) / SPAN; // pairs of dimensions that a lane owns
+const TEAM: u32 = HEADS / KV_HEADS;
+const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of one slice
+const SLICES: u32 = WG / SPAN;                 // slices of the keys that are summed side by side
+const PAIRS: u32 = (HALF + SPAN - 1u) / SPAN;  // pairs of dimensions that a lane owns
 
-var<workgroup> query: array<vec2<f32>, HALF>;
-var<workgroup> weight: array<f32, WG>;
-var<workgroup> slice_sum: array<vec2<f32>, WG>;
+var<workgroup> weight: array<f32, WG * TEAM>;
+var<workgroup> slice_sum: array<vec2<f32>, WG * PAIRS>;
 
 @compute @workgroup_size(WG)
 fn main(t: Thread) {
-    let head = t.workgroup.x;
+    let kv_head = t.workgroup.x;
     let row = rows[t.workgroup.y];
     if row.sequence == NONE {
         return;
     }
-    let kv_head = head / (HEADS / KV_HEADS);
-    let base = (t.workgroup.y * HEADS + head) * 2u * HALF;
-    for (var i = t.lane; i < HALF; i += WG) {
-        query[i] = vec2<f32>(q[base + i], q[base + HALF + i]) * SCALE;
-    }
-    workgroupBarrier();
-
+    open_queries(t);
     let end = row.position + 1u;
     let first = select(0u, end - min(end, WINDOW), WINDOW > 0u);
     let slice = t.lane / SPAN;
-    var maximum = LOWEST;
-    var total = 0.0;
-    var sum: array<vec2<f32>, PAIRS>;
+    var maximum: array<f32, TEAM>;
+    var total: array<f32, TEAM>; // of the keys that this lane scored
+    var sum: array<vec2<f32>, TEAM * PAIRS>;
+    for (var h = 0u; h < TEAM; h++) {
+        maximum[h] = LOWEST;
+    }
     // Blocks start on a page.
     for (var block = first / PAGE * PAGE; block < end; block += WG) {
         let key = block + t.lane;
         let seen = key >= first && key < end;
-        var score = LOWEST;
+        var score: array<f32, TEAM>;
         if seen {
             let page = pages[row.sequence * MAX_PAGES + key / PAGE];
             let at = (page * KV_HEADS + kv_head) * HALF * PAGE + key % PAGE;
-            score = 0.0;
-            for (var i = 0u; i < HALF; i++) {
-                score += dot(query[i], unpack2x16float(keys[at + i * PAGE]));
+            for (var i = 0u; i < HALF; i += 4u) {
+                let a = unpack2x16float(keys[at + i * PAGE]);
+                let b = unpack2x16float(keys[at + (i + 1u) * PAGE]);
+                let c = unpack2x16float(keys[at + (i + 2u) * PAGE]);
+                let d = unpack2x16float(keys[at + (i + 3u) * PAGE]);
+                let low = vec4<f32>(a.x, b.x, c.x, d.x);
+                let high = vec4<f32>(a.y, b.y, c.y, d.y);
+                for (var h = 0u; h < TEAM; h++) {
+                    score[h] += dot(query_low(t, h, i), low) + dot(query_high(t, h, i), high);
+                }
             }
         }
-        let greatest = max(maximum, workgroup_max(t, score));
-        let p = select(0.0, exp(score - greatest), seen);
-        let fade = exp(maximum - greatest);
-        weight[t.lane] = p;
-        total = total * fade + workgroup_sum(t, p); // its barriers publish the weights
-        for (var j = 0u; j < PAIRS; j++) {
-            sum[j] *= fade;
+        for (var h = 0u; h < TEAM; h++) {
+            let scaled = select(LOWEST, score[h] * SCALE, seen);
+            let greatest = max(maximum[h], workgroup_max(t, scaled));
+            let p = select(0.0, exp(scaled - greatest), seen);
+            let fade = exp(maximum[h] - greatest);
+            weight[t.lane * TEAM + h] = p;
+            total[h] = total[h] * fade + p;
+            maximum[h] = greatest;
+            for (var j = 0u; j < PAIRS; j++) {
+                sum[h * PAIRS + j] *= fade;
+            }
         }
+        workgroupBarrier();
         for (var start = 0u; start < min(WG, end - block) && slice < SLICES; start += PAGE) {
             let page = pages[row.sequence * MAX_PAGES + (block + start) / PAGE];
             let at = (page * KV_HEADS + kv_head) * PAGE * HALF;
             for (var k = slice; k < min(PAGE, end - block - start); k += SLICES) {
+                var value: array<vec2<f32>, PAIRS>;
                 for (var j = 0u; j < PAIRS; j++) {
-                    let pair = t.lane % SPAN + j * SPAN;
-                    if pair < HALF {
-                        sum[j] += weight[start + k] * unpack2x16float(values[at + k * HALF + pair]);
+                    // Lanes past the last pair repeat it, and are not asked for it.
+                    let pair = min(t.lane % SPAN + j * SPAN, HALF - 1u);
+                    value[j] = unpack2x16float(values[at + k * HALF + pair]);
+                }
+                for (var h = 0u; h < TEAM; h++) {
+                    let p = weight[(start + k) * TEAM + h];
+                    for (var j = 0u; j < PAIRS; j++) {
+                        sum[h * PAIRS + j] += p * value[j];
                     }
                 }
             }
         }
-        maximum = greatest;
         workgroupBarrier();
     }
-    for (var j = 0u; j < PAIRS; j++) {
-        slice_sum[t.lane] = sum[j];
-        workgroupBarrier();
-        let pair = t.lane + j * SPAN;
-        if t.lane < SPAN && pair < HALF {
+    for (var h = 0u; h < TEAM; h++) {
+        for (var j = 0u; j < PAIRS; j++) {
+            slice_sum[t.lane * PAIRS + j] = sum[h * PAIRS + j];
+        }
+        let all = workgroup_sum(t, total[h]); // its barriers publish the slices
+        let base = (t.workgroup.y * HEADS + kv_head * TEAM + h) * 2u * HALF;
+        for (var pair = t.lane; pair < HALF; pair += WG) {
             var result = vec2<f32>();
             for (var s = 0u; s < SLICES; s++) {
-                result += slice_sum[s * SPAN + t.lane];
+                result += slice_sum[(s * SPAN + pair % SPAN) * PAIRS + pair / SPAN];
             }
-            out[base + pair] = result.x / total;
-            out[base + HALF + pair] = result.y / total;
+            out[base + pair] = result.x / all;
+            out[base + HALF + pair] = result.y / all;
         }
         workgroupBarrier();
     }

@@ -1,23 +1,37 @@
 //! Causal attention over the paged cache.
 
 use super::case::{Builder, F32};
-use super::twin::active;
+use super::twin::{ROW_WORDS, active};
 use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 use rayon::prelude::*;
 
-pub const KERNEL: Kernel = Kernel {
-    name: "attention",
-    wgsl: &[wgsl!("attention.wgsl")],
+/// Queries in workgroup memory: for GPUs.
+pub const SHARED: Kernel = Kernel {
+    name: "attention_shared",
+    wgsl: &[wgsl!("attention_shared.wgsl"), wgsl!("attention.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: true,
     twin,
-    cases,
+    cases: || cases(false),
+};
+
+/// Queries as uniforms: for devices whose lanes are a processor's.
+pub const UNIFORM: Kernel = Kernel {
+    name: "attention_uniform",
+    wgsl: &[wgsl!("attention_uniform.wgsl"), wgsl!("attention.wgsl")],
+    access: &[Access::Read, Access::Read, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite],
+    reduces: true,
+    twin,
+    cases: || cases(true),
 };
 
 const WG: usize = 64;
+
+/// Most rows that `attention_uniform` takes at a time.
+const MAX_ROWS: usize = 64;
 
 /// Tokens of a page of the cache. It divides [`WG`], and a row of it is one memory line on most devices.
 pub const PAGE: usize = 32;
@@ -70,11 +84,37 @@ impl Recorder<'_> {
     /// `[capacity, heads · head_dim]`.
     pub fn attention(&mut self, rows: Buffer, capacity: usize, q: Buffer, cache: &Cache) -> Buffer {
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
+        self.attention_as(self.capabilities.software, rows, capacity, q, cache, out);
+        out
+    }
+
+    /// The same by a given kernel.
+    fn attention_as(
+        &mut self,
+        uniform: bool,
+        rows: Buffer,
+        capacity: usize,
+        q: Buffer,
+        cache: &Cache,
+        out: Buffer,
+    ) {
+        let width = cache.heads * cache.head_dim;
         let scale = 1.0 / (cache.head_dim as f32).sqrt();
         let consts = cache.consts(WG).u32("WINDOW", cache.window).f32("SCALE", scale);
-        let bindings = [rows, cache.pages, q, cache.keys, cache.values, out].map(Into::into);
-        self.dispatch("attention", consts, bindings, [cache.heads, capacity, 1]);
-        out
+        let windows = self.uniform_rows(capacity, MAX_ROWS, width, width).filter(|_| uniform);
+        let n = windows.unwrap_or(capacity);
+        let (kernel, consts) = match windows {
+            Some(n) => (UNIFORM.name, consts.u32("ROWS", n)),
+            None => (SHARED.name, consts),
+        };
+        for first in (0..capacity).step_by(n) {
+            let window = |buffer: Buffer, words: usize| {
+                buffer.window((first * words * 4) as u64, (n * words * 4) as u64)
+            };
+            let (rows, q, out) = (window(rows, ROW_WORDS), window(q, width), window(out, width));
+            let bindings = [rows, cache.pages.into(), q, cache.keys.into(), cache.values.into(), out];
+            self.dispatch(kernel, consts.clone(), bindings, [cache.kv_heads, n, 1]);
+        }
     }
 }
 
@@ -143,19 +183,18 @@ pub(super) fn test_cache(
     )
 }
 
-fn cases() -> Vec<Case> {
+fn cases(uniform: bool) -> Vec<Case> {
     let case = |(heads, kv_heads, head_dim, window): (usize, usize, usize, usize)| {
         let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}");
         let mut b = Builder::new(&name);
         let positions = [(0, 0), (1, 0), (95, 1), (31, 0), (32, 1), (70, 0), (63, 1)];
         let used: Vec<_> = positions.iter().map(|&(p, s)| (0, p, s, NONE)).collect();
-        let rows = b.rows(9, &used);
+        let rows = b.rows(16, &used);
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
-        let q = b.normals("q", 9 * heads * head_dim);
-        let out = b.output("attention", 9 * heads * head_dim, F32);
+        let q = b.normals("q", 16 * heads * head_dim);
+        let out = b.output("attention", 16 * heads * head_dim, F32);
         b.case(name, move |r, buffers| {
-            r.pin(buffers[out]);
-            r.attention(buffers[rows], 9, buffers[q], &cache.on(buffers, indices));
+            r.attention_as(uniform, buffers[rows], 16, buffers[q], &cache.on(buffers, indices), buffers[out]);
         })
     };
     [(4, 4, 16, 0), (9, 3, 64, 0), (9, 3, 64, 33), (2, 1, 8, 5), (3, 1, 80, 0), (2, 2, 256, 40)]

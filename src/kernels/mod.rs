@@ -26,7 +26,7 @@ pub use twin::{Invocation, Slot};
 
 use crate::capabilities::Capabilities;
 use crate::format::{Format, Part};
-use crate::recording::{Const, Dispatch};
+use crate::recording::{Const, Dispatch, Recorder};
 use std::fmt::Write;
 
 /// Every kernel there is.
@@ -38,7 +38,8 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul::TILE,
     &add_bias::KERNEL,
     &rope_store::KERNEL,
-    &attention::KERNEL,
+    &attention::SHARED,
+    &attention::UNIFORM,
     &swiglu::KERNEL,
     &gather::KERNEL,
     &log_prob::KERNEL,
@@ -82,6 +83,21 @@ macro_rules! wgsl {
     };
 }
 use wgsl;
+
+impl Recorder<'_> {
+    /// The most rows, up to `most`, that a kernel which reads its input as uniforms can take at a time: a
+    /// divisor of the capacity such that a window of the input (`cols` floats a row) fits a uniform binding,
+    /// and each window of row table, input and output (`stride` floats a row) starts where the device lets one.
+    fn uniform_rows(&self, capacity: usize, most: usize, cols: usize, stride: usize) -> Option<usize> {
+        let Capabilities { max_uniform, window_alignment, .. } = *self.capabilities;
+        let fits = |n: usize| {
+            let bytes = [twin::ROW_WORDS, cols, stride].map(|words| (n * words * 4) as u64);
+            bytes[1] <= max_uniform
+                && (n == capacity || bytes.iter().all(|b| b.is_multiple_of(window_alignment)))
+        };
+        (1..=most.min(capacity)).rev().find(|&n| capacity.is_multiple_of(n) && fits(n))
+    }
+}
 
 impl Kernel {
     /// The kernel called `name`.

@@ -24,7 +24,7 @@ fn main() {
     };
     let source = locate("models/smollm2").unwrap();
     let checkpoint = Checkpoint::open(&source.weights).unwrap();
-    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0] };
+    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], rounded: None };
     println!("device {:.2}s", t.elapsed().as_secs_f64());
     let mut engine = Engine::open(
         &source,

@@ -19,8 +19,11 @@ pub struct Weights {
     pub linear: Packing,
     /// The embedding and the output matrix.
     pub embedding: Packing,
-    /// How codes are chosen where the packing has codes.
+    /// How codes are chosen where a packing has codes.
     pub quantizer: &'static Quantizer,
+    /// First round every matrix as this packing would, then store what that gives: tells what a quantizer
+    /// does apart from what a kernel does.
+    pub rounded: Option<Packing>,
 }
 
 /// Reads a checkpoint's tensors onto a device.
@@ -116,7 +119,7 @@ impl Loader<'_> {
                 let end = (start + batch).min(end_tile);
                 let packed: Vec<Vec<Vec<u32>>> = (start..end)
                     .into_par_iter()
-                    .map(|tile| pack(&tensors, tile * TILE_ROWS, rows, cols, packing, self.weights.quantizer))
+                    .map(|tile| pack(&tensors, tile * TILE_ROWS, rows, cols, packing, &self.weights))
                     .collect::<Result<_>>()?;
                 for (plane, &buffer) in planes.iter().enumerate() {
                     let offset = (words[plane] * 4 * (start - first_tile)) as u64;
@@ -149,7 +152,7 @@ fn pack(
     rows: usize,
     cols: usize,
     packing: Packing,
-    quantizer: &Quantizer,
+    weights: &Weights,
 ) -> Result<Vec<Vec<u32>>> {
     let mut values = vec![0.0; TILE_ROWS * cols];
     let end = (first + TILE_ROWS).min(rows);
@@ -176,18 +179,33 @@ fn pack(
             },
         )
     };
+    if let Some(rounded) = weights.rounded {
+        let planes = encode(&values, cols, rounded, weights.quantizer).map_err(flawed)?;
+        let planes: Vec<&[u32]> = planes.iter().map(Vec::as_slice).collect();
+        (rounded.format.unpack)(&planes, cols, rounded.group, &mut values);
+    }
+    encode(&values, cols, packing, weights.quantizer).map_err(flawed)
+}
+
+/// Packs a tile of numbers.
+fn encode(
+    values: &[f32],
+    cols: usize,
+    packing: Packing,
+    quantizer: &Quantizer,
+) -> Result<Vec<Vec<u32>>, Flaw> {
     let mut planes = vec![Vec::new(); packing.format.planes.len()];
     match packing.format.kind {
         Kind::Float => {
             let fits = |v: f32| half::f16::from_f32(v).is_finite();
             if let Some(i) = values.iter().position(|&v| !fits(v)) {
-                return Err(flawed(Flaw { row: i / cols, col: i % cols, value: values[i] }));
+                return Err(Flaw { row: i / cols, col: i % cols, value: values[i] });
             }
-            (packing.format.pack)(Tile::Values(&values), cols, packing.group, &mut planes);
+            (packing.format.pack)(Tile::Values(values), cols, packing.group, &mut planes);
         }
         Kind::Affine { bits } => {
             let mut tile = Affine::new(cols, packing.group);
-            quantizer.quantize(&values, bits, &mut tile).map_err(flawed)?;
+            quantizer.quantize(values, bits, &mut tile)?;
             (packing.format.pack)(Tile::Affine(&tile), cols, packing.group, &mut planes);
         }
     }

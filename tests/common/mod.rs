@@ -60,9 +60,20 @@ pub fn packing(bits: u32, group: usize) -> Packing {
 
 /// Opens a model.
 pub fn open(executor: Box<dyn Executor>, model: &str, packing: Packing, sequences: usize) -> Engine {
+    open_rounded(executor, model, packing, None, sequences)
+}
+
+/// Opens a model whose matrices are first rounded as `rounded` would.
+pub fn open_rounded(
+    executor: Box<dyn Executor>,
+    model: &str,
+    packing: Packing,
+    rounded: Option<Packing>,
+    sequences: usize,
+) -> Engine {
     let source = locate(model).unwrap();
     let checkpoint = Checkpoint::open(&source.weights).unwrap();
-    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0] };
+    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], rounded };
     let options = OpenOptions { weights, context: None, sequences, progress: &mut |_| {} };
     let engine = Engine::open(&source, &checkpoint, executor, options).unwrap();
     assert_eq!(engine.unread(), &[] as &[String], "{model}");
@@ -102,4 +113,18 @@ pub fn assert_greedy(found: &[u32], expected: &[u32], margins: &[f64], what: &st
         }
     }
     assert!(found.len() >= expected.len(), "{what}: {} tokens, expected {}", found.len(), expected.len());
+}
+
+/// The worst difference of two lists of logits, over the spread (standard deviation) of the second.
+pub fn worst_over_spread(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let mean = b.iter().map(|&b| f64::from(b)).sum::<f64>() / b.len() as f64;
+    let spread = (b.iter().map(|&b| (f64::from(b) - mean).powi(2)).sum::<f64>() / b.len() as f64).sqrt();
+    a.iter().zip(b).map(|(&a, &b)| f64::from((a - b).abs())).fold(0.0, f64::max) / spread
+}
+
+/// Root mean square of the difference, over the spread of the second.
+pub fn rms_over_spread(a: &[f32], b: &[f32]) -> f64 {
+    let b: Vec<f64> = b.iter().map(|&b| f64::from(b)).collect();
+    relative_error(a, &b).sqrt()
 }

@@ -167,7 +167,7 @@ impl Executor for Cpu {
 
     fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>> {
         self.replay(prepared, last + 1);
-        let window = self.recordings[prepared.0].dispatches[last].bindings.last().copied();
+        let window = self.recordings[prepared.0].dispatches[last].bindings.last().map(|w| w.buffer.whole());
         let bytes = window.map(|w| self.bytes(self.index(prepared.0, &w), &w)).unwrap_or_default();
         Box::pin(std::future::ready(Ok(bytes)))
     }

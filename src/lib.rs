@@ -1,5 +1,40 @@
-//! wip
+//! Sixteen States: a language model in 16-bit floats and in 16 weight states, on whatever GPU there is.
+//!
+//! A model **records** its forward pass once as plain data; an executor, GPU or CPU, **replays** it; weights
+//! come in interchangeable **formats**. So "FP16 against 16 states" is the same recording, loaded twice.
+//!
+//! # A tour
+//!
+//! From the bottom up; a module imports only from floors below its own (`tests/layers.rs` holds that):
+//!
+//! | floor | modules | |
+//! |---|---|---|
+//! | 6 | [`cli`] | one file a subcommand of `infer` |
+//! | 4 | [`engine`] | prompts in, tokens out: batches, cache pages, memory plans, likelihoods, device checks |
+//! | 3 | [`model`] | one file an architecture: how a forward pass is recorded, and how weights are loaded |
+//! | 3 | [`gpu`] | the only place that names wgpu: adapters, pipelines, replay |
+//! | 3 | [`cpu`] | replays the same recordings on the kernels' twins |
+//! | 3 | [`text`] | tokenizer, chat template, streaming of whole characters |
+//! | 2 | [`kernels`] | one file a kernel: what a model calls, the Rust twin, the cases it is checked on |
+//! | 2 | [`checkpoint`] | safetensors, `config.json`, hub downloads |
+//! | 2 | [`quantize`] | how scales and codes are chosen |
+//! | 1 | [`format`](mod@format) | one file a weight format: how it is packed and unpacked |
+//! | 0 | [`recording`], [`capabilities`], [`error`] | plain data: buffers, dispatches, what a device can do |
+//!
+//! The WGSL is in `shaders/`, one kernel a file, readable without Rust.
+//!
+//! # Where things go
+//!
+//! - **A kernel**: `shaders/NAME.wgsl`, `src/kernels/NAME.rs` (the `Recorder` method, the twin, the cases),
+//!   and a line in [`kernels::KERNELS`]. The tests and `infer devices --check` find it there.
+//! - **A weight format**: `shaders/format/NAME.wgsl` with `load_group` and `load_block`,
+//!   `src/format/NAME.rs`, and a line in [`format::FORMATS`]. Every kernel that reads weights can use it.
+//! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`].
+//! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`].
+//!
+//! `docs/architecture.md` tells why it is so.
 #![warn(missing_docs)]
+
 pub mod capabilities;
 pub mod checkpoint;
 pub mod cpu;

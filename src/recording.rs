@@ -317,8 +317,8 @@ pub trait Executor {
     /// When the device was lost.
     fn run(&mut self, prepared: Prepared) -> Result<()>;
 
-    /// Replays dispatches `0..=last` of a recording and reads that dispatch's last binding: how a
-    /// value that is not finite is traced to where it arose.
+    /// Replays dispatches `0..=last` of a recording and reads the whole buffer behind that dispatch's
+    /// last binding: how a value that is not finite is traced to where it arose.
     fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>>;
 
     /// The recording behind a handle.

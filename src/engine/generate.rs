@@ -3,6 +3,7 @@
 //! The device feeds itself: sampling leaves the next row where the next step reads it. So steps are queued
 //! ahead, and tokens are read some steps behind. What was made past the end of a sequence is dropped.
 
+use super::diagnose::Suspect;
 use super::{AHEAD, Engine, Head, PREFILL, Ready, Row, Sampling};
 use crate::error::{Error, Result};
 use crate::kernels::NONE;
@@ -262,18 +263,22 @@ impl Engine {
             let Some(active) = run.active[slot].as_mut().filter(|a| a.serial == serial) else { continue };
             let (token, request) = (table[slot].token, &requests[active.request]);
             if token == NONE {
-                let rows = match queued.rows.is_empty() {
-                    false => queued.rows,
+                let ready = queued.ready;
+                let suspect = match queued.rows.is_empty() {
+                    false => {
+                        let (used, outputs) = (0..queued.rows.len(), 0..queued.makes.len());
+                        Suspect { ready, rows: queued.rows, used, outputs }
+                    }
                     // The row that this step began with: the last token, at its position.
                     true => {
                         let last = active.tokens.last().or(request.prompt.last()).copied().unwrap_or(0);
                         let position = request.prompt.len() + active.tokens.len() - 1;
                         let mut rows = vec![Row::NONE; slot + 1];
                         rows[slot] = Row::new(last, position, slot);
-                        rows
+                        Suspect { ready, rows, used: slot..slot + 1, outputs: slot..slot + 1 }
                     }
                 };
-                return Err(self.diagnose(queued.ready, &rows).await?);
+                return Err(self.diagnose(suspect).await?);
             }
             let now = Instant::now();
             active.first.get_or_insert(now);

@@ -5,6 +5,7 @@
 
 pub mod check;
 mod device;
+mod diagnose;
 mod generate;
 mod pages;
 mod plan;
@@ -76,6 +77,8 @@ enum Head {
 #[derive(Clone, Copy)]
 struct Ready {
     prepared: Prepared,
+    /// Rows that it has room for.
+    capacity: usize,
     rows: Buffer,
     outputs: Buffer,
     /// Log probabilities or logits.
@@ -239,7 +242,7 @@ impl Engine {
             _ => {}
         }
         let prepared = self.executor.prepare(r.finish())?;
-        let ready = Ready { prepared, rows, outputs, result };
+        let ready = Ready { prepared, capacity, rows, outputs, result };
         self.ready.insert((capacity, head), ready);
         Ok(ready)
     }
@@ -266,40 +269,5 @@ impl Engine {
         let offset = (sequence * self.plan.max_pages * 4) as u64;
         self.executor.upload(self.page_table, offset, bytemuck::cast_slice(&table))?;
         Ok(true)
-    }
-
-    /// Names the first step of a recording that makes something which is not finite, by replaying it.
-    async fn diagnose(&mut self, ready: Ready, rows: &[Row]) -> Result<Error> {
-        self.set_rows(ready, rows)?;
-        let recording = self.executor.recording(ready.prepared);
-        let labels: Vec<usize> = recording.dispatches.iter().map(|d| d.label).collect();
-        let names: Vec<(&str, String)> =
-            recording.dispatches.iter().map(|d| (d.kernel, recording.labels[d.label].clone())).collect();
-        // Once there, such a number stays in the residual stream, which is what each part of the model
-        // leaves behind: so the first bad part can be found by halving.
-        let ends: Vec<usize> = (0..labels.len())
-            .filter(|&i| labels.get(i + 1) != Some(&labels[i]) && names[i].0 != "sample")
-            .collect();
-        let (mut low, mut high) = (0, ends.len() - 1);
-        while low < high {
-            let middle = (low + high) / 2;
-            match self.finite_after(ready.prepared, ends[middle]).await? {
-                true => low = middle + 1,
-                false => high = middle,
-            }
-        }
-        let first = if low == 0 { 0 } else { ends[low - 1] + 1 };
-        for i in first..=ends[low] {
-            // rope_store's last binding holds pairs of halves.
-            if names[i].0 != "rope_store" && !self.finite_after(ready.prepared, i).await? {
-                return Ok(Error::NonFinite { place: format!("{} ({})", names[i].1, names[i].0) });
-            }
-        }
-        Ok(Error::NonFinite { place: "the forward pass".to_owned() })
-    }
-
-    async fn finite_after(&mut self, prepared: Prepared, last: usize) -> Result<bool> {
-        let bytes = self.executor.probe(prepared, last).await?;
-        Ok(bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).iter().all(|v| v.is_finite()))
     }
 }

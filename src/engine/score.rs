@@ -1,5 +1,6 @@
 //! How likely a text is under a model.
 
+use super::diagnose::Suspect;
 use super::{Engine, Head, PREFILL, Row};
 use crate::error::{Error, Result};
 use crate::kernels::NONE;
@@ -90,7 +91,8 @@ impl Engine {
             let values = &values[..rows.len() * per_row];
             if values.iter().any(|v| !v.is_finite()) {
                 self.pages.release(0);
-                return Err(self.diagnose(ready, &rows).await?);
+                let used = 0..rows.len();
+                return Err(self.diagnose(Suspect { ready, outputs: used.clone(), used, rows }).await?);
             }
             results.extend(values);
         }

@@ -365,7 +365,7 @@ impl Executor for Gpu {
                 Some(slot) => replay.temporaries[slot].clone(),
                 None => self.buffers[window.buffer.id as usize].clone(),
             };
-            let ticket = self.copy_out(&source, window.offset, window.len)?;
+            let ticket = self.copy_out(&source, 0, window.buffer.len)?;
             self.wait(ticket).await
         })
     }

@@ -33,7 +33,7 @@ const WG: usize = 64;
 /// Most rows that `attention_uniform` takes at a time.
 const MAX_ROWS: usize = 64;
 
-/// Tokens of a page of the cache. It divides [`WG`], and a row of it is one memory line on most devices.
+/// Tokens of a page of the cache. It divides the workgroup's size, and a row of it is one memory line on most devices.
 pub const PAGE: usize = 32;
 
 /// Keys and values of one layer, in pages that sequences own through a page table.

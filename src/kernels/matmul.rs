@@ -10,6 +10,7 @@ use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 use rayon::prelude::*;
 
+/// Activations as uniforms: for devices whose lanes are a processor's.
 pub const UNIFORM: Kernel = Kernel {
     name: "matmul_uniform",
     wgsl: &[wgsl!("matmul_uniform.wgsl")],
@@ -19,6 +20,7 @@ pub const UNIFORM: Kernel = Kernel {
     cases: || cases(|r, x| r.uniform_rows(x.capacity, MAX_T, x.cols, x.stride).map(Variant::Uniform)),
 };
 
+/// Columns shared out among lanes: for GPUs and few rows.
 pub const SPLIT: Kernel = Kernel {
     name: "matmul_split",
     wgsl: &[wgsl!("matmul_split.wgsl")],
@@ -28,6 +30,7 @@ pub const SPLIT: Kernel = Kernel {
     cases: || cases(|_, x| Some(Variant::Split(x.capacity.min(8)))),
 };
 
+/// Tiles in workgroup memory: for GPUs and many rows.
 pub const TILE: Kernel = Kernel {
     name: "matmul_tile",
     wgsl: &[wgsl!("matmul_tile.wgsl")],

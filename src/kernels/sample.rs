@@ -6,6 +6,7 @@ use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 use bytemuck::{Pod, Zeroable};
 
+/// The kernel.
 pub const KERNEL: Kernel = Kernel {
     name: "sample",
     wgsl: &[wgsl!("exact.wgsl"), wgsl!("sample.wgsl")],

@@ -1,0 +1,61 @@
+//! Where a number that is not finite comes from.
+
+use super::{Engine, Ready, Row};
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// A step that made such a number.
+pub(super) struct Suspect {
+    pub ready: Ready,
+    /// What its row table held.
+    pub rows: Vec<Row>,
+    /// The rows in use.
+    pub used: Range<usize>,
+    /// The outputs in use.
+    pub outputs: Range<usize>,
+}
+
+impl Engine {
+    /// Names the first dispatch of a step that makes something which is not finite, by replaying it.
+    pub(super) async fn diagnose(&mut self, suspect: Suspect) -> Result<Error> {
+        self.set_rows(suspect.ready, &suspect.rows)?;
+        let recording = self.executor.recording(suspect.ready.prepared);
+        // (kernel, part of the model) of each dispatch
+        let steps: Vec<(&str, String)> =
+            recording.dispatches.iter().map(|d| (d.kernel, recording.labels[d.label].clone())).collect();
+        // From gather on, a row is an output.
+        let outputs_from = steps.iter().position(|s| s.0 == "gather").unwrap_or(steps.len());
+        // What cannot be looked at: pairs of halves, rows, and the last step's tokens.
+        let opaque = ["rope_store", "gather", "sample"];
+        let sound: Vec<usize> = (0..steps.len()).filter(|&i| !opaque.contains(&steps[i].0)).collect();
+        // Once there, such a number stays in the residual stream, which is what each part of the model
+        // leaves behind: so the first bad part can be found by halving.
+        let parts: Vec<&[usize]> = sound.chunk_by(|&a, &b| steps[a].1 == steps[b].1).collect();
+        let (mut low, mut high) = (0, parts.len().saturating_sub(1));
+        while low < high {
+            let middle = (low + high) / 2;
+            match self.finite_after(&suspect, parts[middle][parts[middle].len() - 1], outputs_from).await? {
+                true => low = middle + 1,
+                false => high = middle,
+            }
+        }
+        for &i in parts.get(low).copied().unwrap_or_default() {
+            if !self.finite_after(&suspect, i, outputs_from).await? {
+                return Ok(Error::NonFinite { place: format!("{} ({})", steps[i].1, steps[i].0) });
+            }
+        }
+        Ok(Error::NonFinite { place: "the forward pass".to_owned() })
+    }
+
+    /// Whether what dispatch `last` leaves, in the rows in use, is finite.
+    async fn finite_after(&mut self, suspect: &Suspect, last: usize, outputs_from: usize) -> Result<bool> {
+        let bytes = self.executor.probe(suspect.ready.prepared, last).await?;
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let (used, capacity) = match last < outputs_from {
+            true => (&suspect.used, suspect.ready.capacity),
+            false => (&suspect.outputs, (suspect.ready.outputs.len / 4) as usize),
+        };
+        let width = values.len() / capacity;
+        Ok(values[used.start * width..used.end * width].iter().all(|v| v.is_finite()))
+    }
+}

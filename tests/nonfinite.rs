@@ -1,0 +1,50 @@
+//! A number that is not finite stops a run, with the step of the model that made it.
+
+mod common;
+
+use common::{devices, ids, json, open, packing};
+use pollster::block_on;
+use sixteen_states::checkpoint::Checkpoint;
+use sixteen_states::engine::{Request, Sampling};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// A copy of a small model in which one tensor's numbers are multiplied.
+fn damaged(tensor: &str, factor: f32) -> tempfile::TempDir {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny/llama");
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(source.join("config.json"), dir.path().join("config.json")).unwrap();
+    let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
+    let checkpoint = Checkpoint::open(&source.join("model.safetensors")).unwrap();
+    let range = checkpoint.get(tensor).unwrap().bytes.clone();
+    for number in bytes[range].chunks_exact_mut(4) {
+        let value = f32::from_le_bytes([number[0], number[1], number[2], number[3]]) * factor;
+        number.copy_from_slice(&value.to_le_bytes());
+    }
+    std::fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
+    dir
+}
+
+#[test]
+fn the_layer_is_named() {
+    let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
+    for (tensor, factor, place) in [
+        // The norm's output reaches 1e30, its product in the MLP 1e60.
+        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (swiglu)"),
+        // Numbers a few times the root mean square, times 1e38.
+        ("model.norm.weight", 1e38, "the output layer (rms_norm)"),
+    ] {
+        let dir = damaged(tensor, factor);
+        for device in devices() {
+            let mut engine = open(device.open(false), dir.path().to_str().unwrap(), packing(16, 64), 1);
+            let error = block_on(engine.score(&tokens)).unwrap_err().to_string();
+            assert!(error.contains(place), "{}: {error}", device.name);
+            let sampling = Sampling::GREEDY;
+            let request = Request { prompt: tokens.clone(), max_tokens: 5, sampling, end: vec![] };
+            let error = block_on(engine.generate(&[request], &mut |_, _| ControlFlow::Continue(())))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(place), "{}: {error}", device.name);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Devices with little room: weights larger than a binding are split, and what cannot fit is refused before
+//! any of it is asked for.
+
+mod common;
+
+use common::{ids, json, packing};
+use pollster::block_on;
+use sixteen_states::capabilities::Capabilities;
+use sixteen_states::checkpoint::{Checkpoint, locate};
+use sixteen_states::cpu::Cpu;
+use sixteen_states::engine::{Engine, OpenOptions};
+use sixteen_states::error::Result;
+use sixteen_states::model::Weights;
+use sixteen_states::quantize::QUANTIZERS;
+
+const CONTEXT: usize = 40;
+
+fn open(bits: u32, change: impl FnOnce(&mut Capabilities)) -> Result<Engine> {
+    let source = locate(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama"))?;
+    let checkpoint = Checkpoint::open(&source.weights)?;
+    let packing = packing(bits, 32);
+    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], rounded: None };
+    let options = OpenOptions { weights, context: Some(CONTEXT), sequences: 1, progress: &mut |_| {} };
+    Engine::open(&source, &checkpoint, Box::new(Cpu::limited(change)), options)
+}
+
+/// 64 rows of 48 halves are 6 KiB: with bindings of 12 kB every matrix but the smallest is in pieces.
+#[test]
+fn weights_larger_than_a_binding_are_split() {
+    let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
+    for bits in [16, 8, 4] {
+        let mut whole = open(bits, |_| {}).unwrap();
+        let mut split = open(bits, |c| c.max_binding = 12_000).unwrap();
+        assert_eq!(
+            block_on(split.logits(&tokens)).unwrap(),
+            block_on(whole.logits(&tokens)).unwrap(),
+            "{bits}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_fit_is_refused_with_what_would_help() {
+    for (change, advice) in [
+        ((|c: &mut Capabilities| c.free_memory = Some(1000)) as fn(&mut Capabilities), "--bits"),
+        (|c: &mut Capabilities| c.max_binding = 1000, "--ctx"),
+    ] {
+        let error = open(16, change).map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().contains(advice), "{error}");
+    }
+}

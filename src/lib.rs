@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 pub mod capabilities;
 pub mod checkpoint;
+pub mod cli;
 pub mod cpu;
 pub mod engine;
 pub mod error;

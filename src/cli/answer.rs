@@ -95,16 +95,16 @@ impl Figures {
         self.decode_time += generation.decode_time;
     }
 
-    /// Seconds from a prompt to its first token.
-    fn first_token(&self) -> Option<f64> {
-        (self.texts > 0).then(|| self.prompt_time.as_secs_f64() / f64::from(self.texts))
+    /// From a prompt to its first token.
+    fn first_token(&self) -> Option<Duration> {
+        (self.texts > 0).then(|| self.prompt_time / self.texts)
     }
 
     /// For JSON; what cannot be told is null.
     pub fn json(&self, load: Duration) -> Value {
         json!({
             "load_s": load.as_secs_f64(),
-            "first_token_s": self.first_token(),
+            "first_token_s": self.first_token().map(|time| time.as_secs_f64()),
             "prompt_tokens_per_s": rate(self.prompt_tokens, self.prompt_time),
             "decode_tokens_per_s": rate(self.steps, self.decode_time),
         })
@@ -118,7 +118,7 @@ impl Figures {
         };
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         format!(
-            "[{} tokens, {} | prompt {} tokens, {} | first token {:.2} s{} | weights {:.1} MiB, KV {:.1} MiB, peak {:.1} MiB]",
+            "[{} tokens, {} | prompt {} tokens, {} | first token {:.2?}{} | weights {:.1} MiB, KV {:.1} MiB, peak {:.1} MiB]",
             self.tokens,
             rate(self.steps, self.decode_time),
             self.prompt_tokens,

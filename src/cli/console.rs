@@ -135,8 +135,8 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a value as JSON.
+    /// Writes a value as JSON, on one line.
     pub fn json(&mut self, value: &serde_json::Value) -> Result<()> {
-        self.line(&format!("{value:#}")).map(|_| ())
+        self.line(&value.to_string()).map(|_| ())
     }
 }

@@ -9,7 +9,6 @@ use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, Gpu, Options};
 use crate::kernels::KERNELS;
 use crate::recording::Executor;
-use indicatif::ProgressBar;
 use pollster::block_on;
 use serde_json::{Value, json};
 
@@ -131,7 +130,6 @@ fn entries(common: &Common) -> Result<Vec<Entry>> {
 
 /// Every kernel's cases on one device.
 fn check_device(entry: Entry, common: &Common, console: &Console) -> Result<Vec<Outcome>> {
-    let bar: ProgressBar = console.bar(KERNELS.len() as u64, "checking", "{pos} of {len} kernels");
     let mut executor: Box<dyn Executor> = match entry.adapter {
         Some(adapter) => {
             let options = Options { baseline: common.baseline, checked: false };
@@ -139,13 +137,14 @@ fn check_device(entry: Entry, common: &Common, console: &Console) -> Result<Vec<
         }
         None => Box::new(Cpu::new()),
     };
-    let mut outcomes = Vec::new();
-    for kernel in KERNELS {
-        outcomes.extend(block_on(check(&mut *executor, kernel))?);
+    let bar = console.bar(KERNELS.len() as u64, "checking", "kernel {pos} of {len}");
+    let outcomes = KERNELS.iter().map(|kernel| {
         bar.inc(1);
-    }
+        block_on(check(&mut *executor, kernel))
+    });
+    let outcomes: Result<Vec<_>> = outcomes.collect();
     bar.finish_and_clear();
-    Ok(outcomes)
+    Ok(outcomes?.into_iter().flatten().collect())
 }
 
 fn sentence(outcome: &Outcome) -> String {

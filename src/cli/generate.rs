@@ -74,7 +74,9 @@ pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
         Some(prompt) => Some(prompt.to_owned()),
     };
     if prompt.as_deref() == Some("") {
-        return Err(Error::Usage("the prompt is empty".to_owned()));
+        let given = args.prompt.as_deref().is_some_and(|prompt| prompt != "-");
+        let from = if given { "" } else { ": nothing came on standard input" };
+        return Err(Error::Usage(format!("the prompt is empty{from}")));
     }
     if prompt.is_none() && (common.json || args.text.raw) {
         let option = if common.json { "--json" } else { "--raw" };

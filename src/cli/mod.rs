@@ -71,12 +71,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
             *last = Some(panic.to_string());
         }
     }));
-    let matches = Cli::command().get_matches_from(arguments);
+    let matches = command().get_matches_from(arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     catch_unwind(AssertUnwindSafe(|| cli.run(&matches))).unwrap_or_else(|_| {
         let what = PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
         Err(Error::Model(format!("this is a bug in infer, please report it: {what}")))
     })
+}
+
+/// The options, as `--help` shows them: names of environment variables, but not what is in them.
+fn command() -> clap::Command {
+    let hidden = |arg: clap::Arg| arg.hide_env_values(true);
+    let names = ["devices", "perplexity"];
+    let command = Cli::command().mut_args(hidden);
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
 
 impl Cli {
@@ -97,24 +105,24 @@ impl Cli {
 
 /// Options before a command that are not meant for it would be dropped silently.
 fn refuse_before(matches: &ArgMatches) -> Result<()> {
-    let Some((command, within)) = matches.subcommand() else { return Ok(()) };
-    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let cli = Cli::command();
+    let Some(name) = matches.subcommand_name() else { return Ok(()) };
+    let cli = command();
     let foreign = cli.get_arguments().filter(|arg| !arg.is_global_set()).map(|arg| arg.get_id().as_str());
-    match foreign.filter(|id| matches.try_contains_id(id).is_ok()).find(given) {
-        None => Ok(()),
-        Some("prompt") => Err(Error::Usage(format!(
-            "{command:?} is a command, and there is a prompt before it; put a prompt in quotes, or after --"
-        ))),
-        Some(id) => {
-            let option = id.replace('_', "-");
-            let advice = match within.try_contains_id(id) {
-                Ok(_) => format!("put it after the command: infer {command} --{option} …"),
-                Err(_) => format!("{command} has no such option"),
-            };
-            Err(Error::Usage(format!("--{option} stands before {command:?}: {advice}")))
-        }
+    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let Some(id) = foreign.filter(|id| !["help", "version"].contains(id)).find(given) else { return Ok(()) };
+    if id == "prompt" {
+        return Err(Error::Usage(format!(
+            "{name:?} is a command, and there is a prompt before it; put a prompt in quotes, or after --"
+        )));
     }
+    let option = id.replace('_', "-");
+    let known =
+        cli.find_subcommand(name).is_some_and(|sub| sub.get_arguments().any(|arg| arg.get_id() == id));
+    let advice = match known {
+        true => format!("put it after the command: infer {name} --{option} …"),
+        false => format!("{name} has no such option"),
+    };
+    Err(Error::Usage(format!("--{option} stands before {name:?}: {advice}")))
 }
 
 /// Prints an error and its causes on one line of standard error.
@@ -140,6 +148,6 @@ mod tests {
 
     #[test]
     fn options_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -37,6 +37,7 @@
 
 pub mod capabilities;
 pub mod checkpoint;
+pub mod cli;
 pub mod cpu;
 pub mod engine;
 pub mod error;

@@ -41,6 +41,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Tokens that a sequence may have when so many are asked for, or none in particular.
+    ///
+    /// # Errors
+    /// When the model does not allow so many.
+    pub fn context(config: &Config, asked: Option<usize>) -> Result<usize> {
+        let most = config.max_position_embeddings;
+        let context = asked.unwrap_or(most.min(DEFAULT_CONTEXT));
+        match (2..=most).contains(&context) {
+            true => Ok(context),
+            false => Err(Error::Usage(format!("--ctx is {context}, the model allows 2 to {most}"))),
+        }
+    }
+
     /// Plans for a model on a device.
     ///
     /// # Errors
@@ -52,11 +65,7 @@ impl Plan {
         options: &OpenOptions<'_>,
         device: &Capabilities,
     ) -> Result<Self> {
-        let most = config.max_position_embeddings;
-        let context = options.context.unwrap_or(most.min(DEFAULT_CONTEXT));
-        if context < 2 || context > most {
-            return Err(Error::Usage(format!("--ctx is {context}, the model allows 2 to {most}")));
-        }
+        let context = Plan::context(config, options.context)?;
         let positions = context + AHEAD + 1;
         let max_pages = positions.div_ceil(PAGE);
         // One page more, which nobody owns.

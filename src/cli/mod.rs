@@ -1,0 +1,153 @@
+//! The command line, `infer`: options in, text out, and what went wrong in one line.
+//!
+//! A subcommand is one file here with its options and its `run`. Text and JSON go to standard output,
+//! everything else (progress, notes, figures) to standard error. Checks that cost nothing come first: a bad
+//! prompt is refused before a device is opened or a weight is read.
+
+mod answer;
+mod args;
+mod chat;
+mod console;
+mod devices;
+mod generate;
+mod perplexity;
+mod session;
+
+use crate::error::{Error, Result};
+use args::Common;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use console::Console;
+use std::ffi::OsString;
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+const EXAMPLES: &str = "\
+Examples:
+  infer --model m.safetensors --bits 4 \"The capital of France is\"
+  infer -m DIR -b 16 -n 64 --temp 0 \"Why is the sky blue?\"
+  infer -m HuggingFaceTB/SmolLM2-135M-Instruct \"Tell me a story.\"
+  cat report.txt | infer -m DIR -          a prompt from standard input
+  infer -m DIR                             a chat, on a terminal
+  infer -m DIR --raw \"Once upon a time\"    plain continuation, no chat template
+  infer devices --check                    is my driver right?
+  infer perplexity -m DIR -b 4 --file text.txt
+
+Every option with [env: …] can be set in the environment; the command line wins.
+A prompt that is the name of a command goes after --: infer -m DIR -- devices";
+
+/// Runs language models with 16-bit, 8-bit or 4-bit weights on any GPU, or on the CPU.
+///
+/// Without a command, continues a prompt, or answers it if the model is a chat model. The weights are read
+/// as they were published (safetensors, F32, F16 or BF16) and packed to --bits while they load.
+#[derive(Debug, Parser)]
+#[command(name = "infer", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(override_usage = "infer [OPTIONS] --model <MODEL> [PROMPT]\n       infer <COMMAND> [OPTIONS]")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    generate: generate::Args,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Devices(devices::Args),
+    Perplexity(perplexity::Args),
+}
+
+/// Runs the program. Wrong use that the parser of options finds, and questions for help, end the process.
+///
+/// # Errors
+/// When anything fails, in the way that [`Error`] says.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
+    // Libraries that read what strangers wrote may panic; who calls them catches that, and says it in words.
+    static PANIC: Mutex<Option<String>> = Mutex::new(None);
+    std::panic::set_hook(Box::new(|panic| {
+        if let Ok(mut last) = PANIC.lock() {
+            *last = Some(panic.to_string());
+        }
+    }));
+    let matches = command().get_matches_from(arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    catch_unwind(AssertUnwindSafe(|| cli.run(&matches))).unwrap_or_else(|_| {
+        let what = PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
+        Err(Error::Model(format!("this is a bug in infer, please report it: {what}")))
+    })
+}
+
+/// The options, as `--help` shows them: names of environment variables, but not what is in them.
+fn command() -> clap::Command {
+    let hidden = |arg: clap::Arg| arg.hide_env_values(true);
+    let names = ["devices", "perplexity"];
+    let command = Cli::command().mut_args(hidden);
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
+}
+
+impl Cli {
+    fn run(self, matches: &ArgMatches) -> Result<()> {
+        let console = Console::new(&self.common)?;
+        match self.command {
+            None => generate::run(self.generate, &self.common, &console),
+            Some(command) => {
+                refuse_before(matches)?;
+                match command {
+                    Command::Devices(args) => devices::run(&args, &self.common, &console),
+                    Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
+                }
+            }
+        }
+    }
+}
+
+/// Options before a command that are not meant for it would be dropped silently.
+fn refuse_before(matches: &ArgMatches) -> Result<()> {
+    let Some(name) = matches.subcommand_name() else { return Ok(()) };
+    let cli = command();
+    let foreign = cli.get_arguments().filter(|arg| !arg.is_global_set()).map(|arg| arg.get_id().as_str());
+    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let Some(id) = foreign.filter(|id| !["help", "version"].contains(id)).find(given) else { return Ok(()) };
+    if id == "prompt" {
+        return Err(Error::Usage(format!(
+            "{name:?} is a command, and there is a prompt before it; put a prompt in quotes, or after --"
+        )));
+    }
+    let option = id.replace('_', "-");
+    let known =
+        cli.find_subcommand(name).is_some_and(|sub| sub.get_arguments().any(|arg| arg.get_id() == id));
+    let advice = match known {
+        true => format!("put it after the command: infer {name} --{option} …"),
+        false => format!("{name} has no such option"),
+    };
+    Err(Error::Usage(format!("--{option} stands before {name:?}: {advice}")))
+}
+
+/// Prints an error and its causes on one line of standard error.
+pub fn report(error: &Error) {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Most messages already say what caused them.
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    let text: Vec<&str> = text.split_whitespace().collect();
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "error: {}", text.join(" "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_consistent() {
+        command().debug_assert();
+    }
+}

@@ -1,0 +1,137 @@
+//! A model, from its name to an open engine: first what costs nothing and can be wrong, then the weights.
+
+use super::args::{Common, ModelArgs};
+use super::console::Console;
+use crate::capabilities::Capabilities;
+use crate::checkpoint::{Checkpoint, Config, Source, locate};
+use crate::engine::{Engine, OpenOptions, Plan, open_device};
+use crate::error::Result;
+use crate::model::{self, Weights};
+use crate::text::Tokenizer;
+use pollster::block_on;
+use serde_json::{Map, Value, json};
+use std::time::{Duration, Instant};
+
+/// Names that are listed where there may be thousands.
+const LISTED: usize = 3;
+
+/// A model of which everything is read but the weights.
+pub struct Description {
+    /// Where it lies.
+    pub source: Source,
+    /// What it says of itself.
+    pub config: Config,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its name, as the user wrote it.
+    name: String,
+    weights: Weights,
+}
+
+impl Description {
+    /// Finds the model and reads its configuration and tokenizer.
+    pub fn open(args: &ModelArgs) -> Result<Self> {
+        let name = args.name()?.to_owned();
+        let source = locate(&name)?;
+        let config = Config::open(&source.directory)?;
+        model::architecture(&config)?;
+        let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
+        Ok(Description { source, config, tokenizer, name, weights: args.weights() })
+    }
+
+    /// How long texts may be when `asked` is what the user asked for.
+    pub fn context(&self, asked: Option<usize>) -> Result<usize> {
+        Plan::context(&self.config, asked)
+    }
+
+    /// The tokens that end a text.
+    pub fn end(&self) -> Vec<u32> {
+        let mut end = self.config.eos_token_ids.clone();
+        end.extend(self.tokenizer.eos());
+        end.sort_unstable();
+        end.dedup();
+        end
+    }
+
+    /// Opens the device and loads the weights, for texts of up to `context` tokens.
+    pub fn load(self, context: usize, common: &Common, console: &Console) -> Result<Session> {
+        let started = Instant::now();
+        // Whether the file is what it should be can be told without a device.
+        let checkpoint = Checkpoint::open(&self.source.weights)?;
+        let opened = block_on(open_device(&common.choice()))?;
+        if let Some(note) = &opened.note {
+            console.note(note);
+        }
+        let capabilities = opened.executor.capabilities().clone();
+        console.detail(format_args!(
+            "device: {} ({}, {})",
+            capabilities.device, capabilities.backend, capabilities.driver
+        ));
+        let bar =
+            console.bar(checkpoint.total_bytes(), "loading", "{bytes} of {total_bytes}, {bytes_per_sec}");
+        let options = OpenOptions {
+            weights: self.weights,
+            context: Some(context),
+            sequences: 1,
+            progress: &mut |bytes| bar.inc(bytes),
+        };
+        let engine = Engine::open(&self.source, &checkpoint, opened.executor, options);
+        bar.finish_and_clear();
+        let engine = engine?;
+        if let unread @ [_, ..] = engine.unread() {
+            let listed: Vec<String> = unread.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
+            let more = if unread.len() > LISTED { ", …" } else { "" };
+            console.note(format_args!(
+                "the model has no use for {} of the checkpoint's tensors: {}{more}",
+                unread.len(),
+                listed.join(", ")
+            ));
+        }
+        let load_time = started.elapsed();
+        let session = Session { description: self, engine, capabilities, load_time };
+        console.detail(format_args!(
+            "weights: {}, loaded in {:.1} s",
+            session.formats(),
+            load_time.as_secs_f64()
+        ));
+        Ok(session)
+    }
+}
+
+/// A model that is ready to run.
+pub struct Session {
+    /// What it was opened from.
+    pub description: Description,
+    /// The engine.
+    pub engine: Engine,
+    /// From the device's opening to here.
+    pub load_time: Duration,
+    capabilities: Capabilities,
+}
+
+impl Session {
+    /// The formats of the weights, in one word where they are the same.
+    pub fn formats(&self) -> String {
+        let weights = &self.description.weights;
+        let (linear, embedding) = (weights.linear.name(), weights.embedding.name());
+        if linear == embedding { linear } else { format!("{linear}, embedding {embedding}") }
+    }
+
+    /// The name of the device.
+    pub fn device(&self) -> &str {
+        &self.capabilities.device
+    }
+
+    /// What every report in JSON begins with.
+    pub fn json(&self) -> Map<String, Value> {
+        let weights = &self.description.weights;
+        let fields = [
+            ("model", json!(self.description.name)),
+            ("format", json!(weights.linear.name())),
+            ("embed_format", json!(weights.embedding.name())),
+            ("device", json!(self.capabilities.device)),
+            ("backend", json!(self.capabilities.backend)),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+}

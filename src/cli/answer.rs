@@ -118,7 +118,7 @@ impl Figures {
         };
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         format!(
-            "[{} tokens, {} | prompt {} tokens, {} | first token {:.2?}{} | weights {:.1} MiB, KV {:.1} MiB, peak {:.1} MiB]",
+            "[{} tokens, {} | prompt {}, {} | first token {:.2?}{} | MiB: weights {:.1}, KV {:.1}, peak {:.1}]",
             self.tokens,
             rate(self.steps, self.decode_time),
             self.prompt_tokens,

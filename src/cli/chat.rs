@@ -5,7 +5,7 @@ use super::args::Common;
 use super::console::{Console, Output};
 use super::generate::TextArgs;
 use super::session::{Description, Session};
-use crate::engine::{Request, Sampling, Stop};
+use crate::engine::{Generation, Request, Sampling, Stop};
 use crate::error::{Error, Result};
 use crate::text::{ChatTemplate, Message};
 use rustyline::DefaultEditor;
@@ -35,9 +35,8 @@ pub fn run(
         messages: args.system.iter().map(|text| Message::new("system", text)).collect(),
     };
     // A template that refuses everything should do so before the weights are loaded.
-    chat.messages.push(Message::new("user", "Hello"));
-    chat.render()?;
-    chat.messages.pop();
+    let hello = [&chat.messages[..], &[Message::new("user", "Hello")]].concat();
+    chat.template.render(&hello, true)?;
 
     console.detail(format_args!("seed: {}", sampling.seed));
     let mut session = description.load(context, common, console)?;
@@ -93,14 +92,10 @@ struct Chat {
 /// An answer's figures.
 struct Spoken {
     prompt_tokens: usize,
-    generation: crate::engine::Generation,
+    generation: Generation,
 }
 
 impl Chat {
-    fn render(&self) -> Result<String> {
-        self.template.render(&self.messages, true)
-    }
-
     /// Takes what the user says and streams the answer. Where that fails, it was not said.
     fn say(
         &mut self,
@@ -111,39 +106,11 @@ impl Chat {
         console: &Console,
         out: &mut Output,
     ) -> Result<Spoken> {
-        let before = self.messages.len();
-        self.messages.push(Message::new("user", line));
-        let spoken = self.reply(session, args, sampling, console, out);
-        if spoken.is_err() {
-            // What was forgotten for want of room stays so.
-            self.messages.truncate(before.min(self.messages.len() - 1));
-        }
-        spoken
-    }
-
-    fn reply(
-        &mut self,
-        session: &mut Session,
-        args: &TextArgs,
-        sampling: Sampling,
-        console: &Console,
-        out: &mut Output,
-    ) -> Result<Spoken> {
+        let mut messages = self.messages.clone();
+        messages.push(Message::new("user", line));
         let tokenizer = &session.description.tokenizer;
-        let encode = |chat: &Chat| tokenizer.encode(&chat.render()?, false);
-        let mut prompt = encode(self)?;
-        let mut forgotten = 0;
-        while prompt.len() + self.room > self.context && forget(&mut self.messages) {
-            forgotten += 1;
-            prompt = encode(self)?;
-        }
-        if forgotten > 0 {
-            let what = if forgotten == 1 { "exchange is" } else { "exchanges are" };
-            console.note(format_args!(
-                "the context of {} tokens is full: the oldest {forgotten} {what} forgotten; a longer one: --ctx",
-                self.context
-            ));
-        }
+        let encode = |messages: &[Message]| tokenizer.encode(&self.template.render(messages, true)?, false);
+        let (prompt, forgotten) = fit(&mut messages, self.context, self.room, encode)?;
         if prompt.len() >= self.context {
             return Err(Error::Usage(format!(
                 "this message makes a prompt of {} tokens, the context is {}: say less, or start with a larger \
@@ -152,6 +119,16 @@ impl Chat {
                 self.context,
                 session.description.config.max_position_embeddings
             )));
+        }
+        if forgotten > 0 {
+            let what = match forgotten {
+                1 => "oldest exchange is".to_owned(),
+                n => format!("{n} oldest exchanges are"),
+            };
+            console.note(format_args!(
+                "the context of {} tokens is full: the {what} forgotten; a longer one: --ctx",
+                self.context
+            ));
         }
         let prompt_tokens = prompt.len();
         let request = Request {
@@ -171,8 +148,27 @@ impl Chat {
             figures.add(prompt_tokens, &answered.generation);
             console.say(figures.line(&session.engine.memory()));
         }
-        self.messages.push(Message::new("assistant", answered.text));
+        messages.push(Message::new("assistant", answered.text));
+        self.messages = messages;
         Ok(Spoken { prompt_tokens, generation: answered.generation })
+    }
+}
+
+/// The prompt of a conversation, after its oldest exchanges were dropped until there is `room` for an answer,
+/// and how many were. What is left may still be too long.
+fn fit(
+    messages: &mut Vec<Message>,
+    context: usize,
+    room: usize,
+    encode: impl Fn(&[Message]) -> Result<Vec<u32>>,
+) -> Result<(Vec<u32>, usize)> {
+    let mut forgotten = 0;
+    loop {
+        let prompt = encode(messages)?;
+        if prompt.len() + room <= context || !forget(messages) {
+            return Ok((prompt, forgotten));
+        }
+        forgotten += 1;
     }
 }
 
@@ -193,6 +189,26 @@ fn forget(messages: &mut Vec<Message>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_conversation_is_made_to_fit_if_it_can_be() {
+        let conversation: Vec<Message> = (0..7)
+            .map(|i| Message::new(if i % 2 == 0 { "user" } else { "assistant" }, i.to_string()))
+            .collect();
+        let encode = |messages: &[Message]| Ok(vec![0; 10 * messages.len()]);
+        for (context, room, left, forgotten) in
+            [(100, 30, 7, 0), (100, 31, 5, 1), (60, 20, 3, 2), (30, 20, 1, 3), (5, 1, 1, 3)]
+        {
+            let mut messages = conversation.clone();
+            let (prompt, found) = fit(&mut messages, context, room, encode).unwrap();
+            assert_eq!(
+                (messages.len(), prompt.len(), found),
+                (left, 10 * left, forgotten),
+                "{context} {room}"
+            );
+            assert_eq!(messages.last(), conversation.last());
+        }
+    }
 
     #[test]
     fn the_oldest_exchange_is_forgotten_first() {

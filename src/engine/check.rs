@@ -80,8 +80,8 @@ fn compare(case: &Case, twin: &[Vec<u32>], found: &[Vec<u32>]) -> (f64, Option<S
         };
         let name = case.inputs[i].name;
         // A NaN is not within any tolerance.
-        let problem =
-            (!(error <= tolerance)).then(|| format!("{name} is off by {error:.1e}, allowed {tolerance:.0e}"));
+        let problem = (error.is_nan() || error > tolerance)
+            .then(|| format!("{name} is off by {error:.1e}, allowed {tolerance:.0e}"));
         if problem.is_some() || error > worst.0 {
             worst = (error, problem.or(worst.1));
         }

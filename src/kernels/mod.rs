@@ -1,7 +1,7 @@
 //! Kernels: what the device computes, each as WGSL and as a plain Rust *twin*.
 //!
 //! A kernel is one file here, one in `shaders/`, and one line in [`KERNELS`]. The file holds: the
-//! [`Recorder`](crate::recording::Recorder) method that a model calls; the twin, with the same bindings in
+//! [`Recorder`] method that a model calls; the twin, with the same bindings in
 //! the same order and the same constants, accumulating in `f64`; and the cases on which any device is
 //! checked against the twin, by the tests and by `infer devices --check`.
 

@@ -147,7 +147,7 @@ fn exp_fixed(x: u32) -> u32 {
     if whole > 24 {
         return 0;
     }
-    let sum = SERIES.iter().fold(0u32, |sum, &c| c - (u64::from(sum) * fraction >> 32) as u32);
+    let sum = SERIES.iter().fold(0u32, |sum, &c| c - ((u64::from(sum) * fraction) >> 32) as u32);
     (sum >> 7).min(1 << 24) >> whole
 }
 
@@ -187,7 +187,7 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
     }
     if s.top_p != NONE {
         let total: u64 = order.iter().map(|&i| mass(i, 1.0)).sum();
-        let wanted = (u128::from(total) * u128::from(s.top_p) >> 32) as u64 + 1;
+        let wanted = ((u128::from(total) * u128::from(s.top_p)) >> 32) as u64 + 1;
         let mut sum = 0;
         let enough = order.iter().position(|&i| {
             sum += mass(i, 1.0);
@@ -199,7 +199,7 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
     order.sort_unstable();
     let total: u64 = order.iter().map(|&i| mass(i, s.inverse_temperature)).sum();
     let random = philox([position as u32, s.seed_high], s.seed_low)[0];
-    let mut left = (u128::from(total) * u128::from(random) >> 32) as u64;
+    let mut left = ((u128::from(total) * u128::from(random)) >> 32) as u64;
     for &i in &order {
         let amount = mass(i, s.inverse_temperature);
         if left < amount {

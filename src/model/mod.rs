@@ -1,7 +1,7 @@
 //! Architectures: how a forward pass is recorded from a checkpoint's weights.
 //!
 //! An architecture is one file and one line in [`ARCHITECTURES`]. It reads its weights through a [`Loader`],
-//! which checks every shape, and records through a [`Recorder`](crate::recording::Recorder); it knows
+//! which checks every shape, and records through a [`Recorder`]; it knows
 //! nothing of devices.
 
 mod llama;

@@ -1,0 +1,56 @@
+//! Time of one matrix product on the first device, by format and rows: `cargo bench`.
+//! The shapes are those of SmolLM2-135M's gate and up projection and of its output layer.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use pollster::block_on;
+use sixteen_states::engine::{DeviceChoice, open_device};
+use sixteen_states::format::{Format, Packing, TILE_ROWS};
+use sixteen_states::kernels::matmul::Activations;
+use sixteen_states::kernels::{Matrix, Shard};
+use sixteen_states::recording::{Executor, Recorder};
+
+/// A matrix of zeros: what it holds does not change how long it takes.
+fn matrix(executor: &mut dyn Executor, packing: Packing, rows: usize, cols: usize) -> Matrix {
+    let tiles = rows.div_ceil(TILE_ROWS);
+    let words = (packing.format.tile_words)(cols, packing.group);
+    let planes = words.iter().map(|w| executor.create((w * 4 * tiles) as u64, "plane").unwrap()).collect();
+    Matrix { rows, cols, packing, shards: vec![Shard { first: 0, rows, planes }] }
+}
+
+fn bench(c: &mut Criterion) {
+    let mut executor = block_on(open_device(&DeviceChoice::default())).unwrap().executor;
+    let capabilities = executor.capabilities().clone();
+    println!("on {} ({})", capabilities.device, capabilities.driver);
+    let mut group = c.benchmark_group("matmul");
+    group.sample_size(10);
+    for (n, k) in [(3072, 576), (49_152, 576)] {
+        for (name, groups) in [("f16", 64), ("q8", 32), ("q4", 32)] {
+            let packing = Packing { format: Format::named(name).unwrap(), group: groups };
+            let weight = matrix(&mut *executor, packing, n, k);
+            for capacity in [1usize, 64] {
+                // Every row in use: sequence 0.
+                let rows = executor.create(capacity as u64 * 32, "rows").unwrap();
+                let values = executor.create((capacity * k * 4) as u64, "x").unwrap();
+                let out = executor.create((capacity * weight.stride() * 4) as u64, "out").unwrap();
+                let mut r = Recorder::new(&capabilities);
+                r.pin(out);
+                r.matmul(Activations { rows, capacity, values }, &weight, "out");
+                let prepared = executor.prepare(r.finish()).unwrap();
+                group.throughput(Throughput::Elements((2 * n * k * capacity) as u64));
+                let id = BenchmarkId::new(packing.name(), format!("{n}x{k}, {capacity} rows"));
+                group.bench_function(id, |b| {
+                    b.iter(|| {
+                        executor.run(prepared).unwrap();
+                        // Waits.
+                        let ticket = executor.read(rows.window(0, 4)).unwrap();
+                        block_on(executor.finish(ticket)).unwrap()
+                    });
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

@@ -2,13 +2,13 @@
 // held whole. out[r, h] = Σ_j softmax_j(q[r, h] · k_j / sqrt(head size)) · v_j over the keys j of r's sequence
 // up to r's position, and no further back than WINDOW where that is not 0.
 //
-// One workgroup a row and key-value head, for the TEAM query heads that share it, so that a key or value is
+// One workgroup a row and team: TEAM query heads that share a key-value head, so that a key or value is
 // loaded once for all of them. For WG keys at a time: a lane scores one key (neighbouring lanes read
 // neighbouring words of a page); then a lane adds up PAIRS pairs of dimensions over the keys of its slice.
 //
 // Follows a file that says where queries come from: open_queries, query_low, query_high.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
-// (a sequence's), WINDOW, SCALE, WG. Grid: (KV_HEADS, rows).
+// (a sequence's), WINDOW, SCALE, TEAM (divides HEADS / KV_HEADS), WG. Grid: (HEADS / TEAM, rows).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
@@ -17,7 +17,6 @@
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF]
 
 const LOWEST: f32 = -3.0e38;
-const TEAM: u32 = HEADS / KV_HEADS;
 const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of one slice
 const SLICES: u32 = WG / SPAN;                 // slices of the keys that are summed side by side
 const PAIRS: u32 = (HALF + SPAN - 1u) / SPAN;  // pairs of dimensions that a lane owns
@@ -26,13 +25,13 @@ var<workgroup> weight: array<f32, WG * TEAM>;
 var<workgroup> slice_sum: array<vec2<f32>, WG * PAIRS>;
 
 @compute @workgroup_size(WG)
-fn main(t: Thread) {
-    let kv_head = t.workgroup.x;
-    let row = rows[t.workgroup.y];
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
+    let kv_head = workgroup.x * TEAM / (HEADS / KV_HEADS);
+    let row = rows[workgroup.y];
     if row.sequence == NONE {
         return;
     }
-    open_queries(t);
+    open_queries(workgroup, t);
     let end = row.position + 1u;
     let first = select(0u, end - min(end, WINDOW), WINDOW > 0u);
     let slice = t.lane / SPAN;
@@ -58,7 +57,7 @@ fn main(t: Thread) {
                 let low = vec4<f32>(a.x, b.x, c.x, d.x);
                 let high = vec4<f32>(a.y, b.y, c.y, d.y);
                 for (var h = 0u; h < TEAM; h++) {
-                    score[h] += dot(query_low(t, h, i), low) + dot(query_high(t, h, i), high);
+                    score[h] += dot(query_low(workgroup, h, i), low) + dot(query_high(workgroup, h, i), high);
                 }
             }
         }
@@ -100,7 +99,7 @@ fn main(t: Thread) {
             slice_sum[t.lane * PAIRS + j] = sum[h * PAIRS + j];
         }
         let all = workgroup_sum(t, total[h]); // its barriers publish the slices
-        let base = (t.workgroup.y * HEADS + kv_head * TEAM + h) * 2u * HALF;
+        let base = (workgroup.y * HEADS + workgroup.x * TEAM + h) * 2u * HALF;
         for (var pair = t.lane; pair < HALF; pair += WG) {
             var result = vec2<f32>();
             for (var s = 0u; s < SLICES; s++) {

@@ -3,16 +3,16 @@
 
 @group(0) @binding(2) var<uniform> q: array<vec4<f32>, ROWS * HEADS * HALF / 2u>; // [ROWS, HEADS · 2·HALF]
 
-fn open_queries(t: Thread) {}
+fn open_queries(workgroup: vec3<u32>, t: Thread) {}
 
-fn query_at(t: Thread, h: u32, i: u32) -> vec4<f32> {
-    return q[((t.workgroup.y * HEADS + t.workgroup.x * (HEADS / KV_HEADS) + h) * 2u * HALF + i) / 4u];
+fn query_at(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
+    return q[((workgroup.y * HEADS + workgroup.x * TEAM + h) * 2u * HALF + i) / 4u];
 }
 
-fn query_low(t: Thread, h: u32, i: u32) -> vec4<f32> {
-    return query_at(t, h, i);
+fn query_low(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
+    return query_at(workgroup, h, i);
 }
 
-fn query_high(t: Thread, h: u32, i: u32) -> vec4<f32> {
-    return query_at(t, h, HALF + i);
+fn query_high(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
+    return query_at(workgroup, h, HALF + i);
 }

@@ -7,12 +7,12 @@
 @group(0) @binding(2) var<storage, read_write> out: array<f32>; // [outputs]
 
 @compute @workgroup_size(WG)
-fn main(t: Thread) {
-    let row = rows[t.workgroup.y];
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
+    let row = rows[workgroup.y];
     if row.sequence == NONE || row.expected == NONE {
         return;
     }
-    let base = t.workgroup.y * STRIDE;
+    let base = workgroup.y * STRIDE;
     var greatest = -3.0e38;
     for (var i = t.lane; i < VOCAB; i += WG) {
         greatest = max(greatest, logits[base + i]);
@@ -24,6 +24,6 @@ fn main(t: Thread) {
     }
     let total = workgroup_sum(t, sum);
     if t.lane == 0u {
-        out[t.workgroup.y] = logits[base + row.expected] - greatest - log(total);
+        out[workgroup.y] = logits[base + row.expected] - greatest - log(total);
     }
 }

@@ -1,11 +1,11 @@
 // out[t, n] (+)= Σ_k x[t, k] · W[n, k] for many rows t: for GPUs.
 //
-// A workgroup of 128 lanes computes a 64 × 64 tile of out. Steps of 32 columns: every lane unpacks two
-// blocks of W and copies four vectors of x into workgroup memory; then each lane adds up its 4 × 8 outputs
-// from there, so that an unpacked weight serves 64 rows.
+// A workgroup of 128 lanes computes a 64 × 64 tile of out. Steps of 32 columns: half of the lanes unpack a
+// block of W each, all copy four vectors of x into workgroup memory; then each lane adds up its 4 × 8
+// outputs from there, so that an unpacked weight serves 64 rows.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), ADD, GROUP, GROUPS,
-// ROWS (capacity of the row table); a format. Grid: (tiles, rows / 64).
+// ROWS (capacity of the row table), T = 64 (rows of a tile); a format. Grid: (tiles, rows / 64).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // [rows, K]

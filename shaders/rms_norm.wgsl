@@ -7,11 +7,11 @@
 @group(0) @binding(3) var<storage, read_write> out: array<vec4<f32>>; // [rows, K]
 
 @compute @workgroup_size(WG)
-fn main(t: Thread) {
-    if rows[t.workgroup.y].sequence == NONE {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
+    if rows[workgroup.y].sequence == NONE {
         return;
     }
-    let base = t.workgroup.y * (K / 4u);
+    let base = workgroup.y * (K / 4u);
     var squares = 0.0;
     for (var i = t.lane; i < K / 4u; i += WG) {
         let v = x[base + i];

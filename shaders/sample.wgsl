@@ -12,7 +12,7 @@ struct Settings {
     inverse_temperature: f32, // 0: greedy
     penalty: f32,
     inverse_penalty: f32,
-    reach: f32,               // −ln(min-p): how far below the greatest logit is kept
+    reach: u32,               // −ln(min-p) · 2^20: how far below the greatest logit is kept
     top_k: u32,               // 0: off
     top_p: u32,               // in units of 2^−32; NONE: off
     last: u32,                // how many tokens back the penalty looks; 0: off
@@ -44,9 +44,15 @@ fn sort_key(x: f32) -> u32 {
     return select(bits | 0x80000000u, ~bits, (bits >> 31u) == 1u);
 }
 
-// e^(x − greatest), tempered, in units of 2^−24. Subtraction and product are rounded alike everywhere.
+// How far x is below the greatest logit, tempered, in units of 2^−20. The one place where floats are computed
+// with: a difference and a product, which IEEE 754 rounds in one way only, and no sum to contract them with.
+fn distance(x: f32, greatest: f32, inverse_temperature: f32) -> u32 {
+    return u32(min((greatest - x) * inverse_temperature, 31.0) * 1048576.0);
+}
+
+// e^(x − greatest), tempered, in units of 2^−24.
 fn mass(x: f32, greatest: f32, inverse_temperature: f32) -> u32 {
-    return exp_fixed(u32(min((greatest - x) * inverse_temperature, 31.0) * 1048576.0));
+    return exp_fixed(distance(x, greatest, inverse_temperature));
 }
 
 // The sum over all lanes, known to all.
@@ -196,7 +202,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var sum = vec2<u32>();
         for (var i = lane * part; i < min((lane + 1u) * part, VOCAB); i++) {
             let x = logits[base + i];
-            if sort_key(x) >= least && greatest - x <= s.reach {
+            if sort_key(x) >= least && distance(x, greatest, 1.0) <= s.reach {
                 sum = add64(sum, vec2<u32>(mass(x, greatest, s.inverse_temperature), 0u));
             }
         }
@@ -216,7 +222,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
             for (var i = l * part; i < min((l + 1u) * part, VOCAB); i++) {
                 let x = logits[base + i];
-                if sort_key(x) >= least && greatest - x <= s.reach {
+                if sort_key(x) >= least && distance(x, greatest, 1.0) <= s.reach {
                     let amount = vec2<u32>(mass(x, greatest, s.inverse_temperature), 0u);
                     if less64(left, amount) {
                         token = i;

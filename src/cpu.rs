@@ -111,13 +111,7 @@ impl Cpu {
             .map(|format| Packing { format, group: dispatch.consts.get("GROUP") });
         let planes =
             dispatch.planes.iter().map(|w| &self.buffers[self.index(recording, w)][part(w)]).collect();
-        (kernel.twin)(Invocation {
-            consts: &dispatch.consts,
-            bindings,
-            planes,
-            packing,
-            workgroups: dispatch.workgroups,
-        });
+        (kernel.twin)(Invocation { consts: &dispatch.consts, bindings, planes, packing });
         for (place, words) in places.into_iter().zip(written) {
             if let Some(words) = words {
                 self.buffers[place] = words;

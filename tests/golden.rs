@@ -78,6 +78,15 @@ fn a_batch_gives_what_each_prompt_gives_alone() {
         let expected: Vec<_> =
             requests.iter().map(|r| generate(&mut alone, std::slice::from_ref(r)).remove(0)).collect();
         assert_eq!(generate(&mut together, &requests), expected, "{}", device.name);
+        // One that wants nothing is answered too.
+        let nothing = Request { max_tokens: 0, ..requests[1].clone() };
+        let with_nothing = [nothing.clone(), requests[1].clone(), nothing];
+        assert_eq!(
+            generate(&mut alone, &with_nothing),
+            [vec![], expected[1].clone(), vec![]],
+            "{}",
+            device.name
+        );
         // Nothing is left over from the last call.
         assert_eq!(generate(&mut together, &requests[2..5]), expected[2..5], "{}", device.name);
     }

@@ -2,7 +2,6 @@
 // Every invocation takes part and gets the result. Expects: WG (invocations).
 
 struct Thread {
-    @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) subgroups: u32,

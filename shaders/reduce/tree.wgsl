@@ -2,7 +2,6 @@
 // Every invocation takes part and gets the result. Expects: WG (invocations, a power of two).
 
 struct Thread {
-    @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 }
 

@@ -77,6 +77,9 @@ pub enum RopeScaling {
     },
 }
 
+/// More than any model has tokens; sampling on a device adds up probabilities of fewer than 2^20.
+const MAX_VOCABULARY: usize = (1 << 20) - 1;
+
 /// More than any text has positions.
 const MAX_POSITIONS: usize = 1 << 24;
 
@@ -124,7 +127,7 @@ impl Config {
             return Err(format!("hidden_size is {hidden_size}, {multiple}, or a head_dim"));
         }
         let head_dim = fields.size("head_dim", 256, Some(hidden_size / num_attention_heads))?;
-        let vocab_size = fields.size("vocab_size", 1 << 22, None)?;
+        let vocab_size = fields.size("vocab_size", MAX_VOCABULARY, None)?;
         let num_hidden_layers = fields.size("num_hidden_layers", 1000, None)?;
 
         let widths = [("hidden_size", hidden_size), ("intermediate_size", intermediate_size)];
@@ -451,7 +454,7 @@ mod tests {
             (json!({"num_key_value_heads": 2}), "num_key_value_heads is 2"),
             (json!({"num_hidden_layers": 1001}), "from 1 to 1000"),
             (json!({"vocab_size": u64::MAX}), "vocab_size is 18446744073709551615"),
-            (json!({"vocab_size": 4194304, "hidden_size": 1152}), "vocab_size × hidden_size"),
+            (json!({"vocab_size": 1000000, "hidden_size": 4608, "head_dim": 64}), "vocab_size × hidden_size"),
             (json!({"rms_norm_eps": 0}), "rms_norm_eps is 0"),
             (json!({"hidden_act": "gelu"}), "hidden_act is \"gelu\", expected \"silu\""),
             (json!({"architectures": []}), "architectures is []"),

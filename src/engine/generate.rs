@@ -103,9 +103,12 @@ impl Engine {
         }
         (0..slots).for_each(|slot| self.pages.release(slot));
         let table = vec![Row::NONE; slots];
-        self.executor.upload(self.decode_rows, 0, bytemuck::cast_slice(&table))?;
+        let cleared = self.executor.upload(self.decode_rows, 0, bytemuck::cast_slice(&table));
         result?;
-        Ok(run.done.into_iter().flatten().collect())
+        cleared?;
+        let lost =
+            || Error::Model("a prompt was lost on its way: this is a fault of this program".to_owned());
+        run.done.into_iter().map(|done| done.ok_or_else(lost)).collect()
     }
 
     async fn run_all(
@@ -123,7 +126,11 @@ impl Engine {
             let idle = queued.is_none();
             run.queue.extend(queued);
             if idle && run.queue.is_empty() {
-                return Ok(());
+                // Those that want no token at all come and go without a step.
+                if run.next == requests.len() {
+                    return Ok(());
+                }
+                continue;
             }
             // A prompt's first token is awaited at once: it decides whether there is anything to decode.
             let first = run.queue.back().is_some_and(|q| !q.rows.is_empty() && !q.makes.is_empty());
@@ -302,8 +309,8 @@ impl Engine {
                 decode_time: now - first,
             });
             self.pages.release(slot);
-            // From the next queued step on, the slot is out of use, and what steps before that still write
-            // for it goes to the page that nobody owns.
+            // From the next queued step on, the slot is out of use. Steps that are already queued still write
+            // to its old pages, but they run before any step of the pages' next owner.
             let offset = (slot * size_of::<Row>()) as u64;
             self.executor.upload(self.decode_rows, offset, bytemuck::bytes_of(&Row::NONE))?;
         }

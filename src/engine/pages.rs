@@ -2,8 +2,8 @@
 
 use crate::kernels::attention::PAGE;
 
-/// The pages of the cache. Page 0 belongs to nobody: steps that were encoded past the end of a sequence
-/// write there.
+/// The pages of the cache. Page 0 belongs to nobody: steps that were queued past the last token that a
+/// sequence may have write there.
 pub struct Pages {
     free: Vec<u32>,
     owned: Vec<Vec<u32>>,

@@ -47,6 +47,10 @@ impl Plan {
     /// When the model does not allow so many.
     pub fn context(config: &Config, asked: Option<usize>) -> Result<usize> {
         let most = config.max_position_embeddings;
+        if most < 2 {
+            let problem = format!("config.json: max_position_embeddings is {most}, expected at least 2");
+            return Err(Error::Model(problem));
+        }
         let context = asked.unwrap_or(most.min(DEFAULT_CONTEXT));
         match (2..=most).contains(&context) {
             true => Ok(context),
@@ -66,26 +70,31 @@ impl Plan {
         device: &Capabilities,
     ) -> Result<Self> {
         let context = Plan::context(config, options.context)?;
+        if options.sequences == 0 {
+            return Err(Error::Usage("there is room for 0 sequences, expected at least 1".to_owned()));
+        }
         let positions = context + AHEAD + 1;
         let max_pages = positions.div_ceil(PAGE);
         // One page more, which nobody owns.
         let cached_tokens = (options.sequences * context.div_ceil(PAGE) + 1) * PAGE;
+        let fits = |bytes: u64, what: &str| {
+            let limit = device.max_binding.min(device.max_buffer);
+            let problem =
+                format!("{what} take {bytes} bytes, one binding holds {limit}; try a shorter --ctx");
+            match bytes <= limit {
+                true => Ok(()),
+                false => Err(Error::Device { device: device.device.clone(), problem }),
+            }
+        };
         let mut kv_bytes = 0u64;
         for shape in shapes {
             let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, cached_tokens);
-            if bytes > device.max_binding.min(device.max_buffer) {
-                return Err(Error::Device {
-                    device: device.device.clone(),
-                    problem: format!(
-                        "{cached_tokens} keys of one layer are {bytes} bytes, one binding holds {}; try a shorter --ctx",
-                        device.max_binding.min(device.max_buffer)
-                    ),
-                });
-            }
+            fits(bytes, "the keys of one layer")?;
             kv_bytes += 2 * bytes;
         }
         let weight_bytes = weight_bytes(config, checkpoint, options);
         let rotation = (positions * config.head_dim * 4) as u64;
+        fits(rotation, "the angles of all positions")?;
         let widest = config.vocab_size.max(2 * config.intermediate_size).max(config.hidden_size);
         let steps = ((PREFILL + options.sequences) * (widest + 4 * config.hidden_size) * 4) as u64;
         let memory =
@@ -112,6 +121,7 @@ impl Plan {
 fn weight_bytes(config: &Config, checkpoint: &Checkpoint, options: &OpenOptions<'_>) -> u64 {
     checkpoint
         .tensors()
+        .filter(|info| info.elements > 0 && !(config.tie_word_embeddings && info.name == "lm_head.weight"))
         .map(|info| match info.shape[..] {
             [rows, cols] if rows == config.vocab_size => options.weights.embedding.bytes(rows, cols),
             [rows, cols] => options.weights.linear.bytes(rows, cols),

@@ -78,11 +78,6 @@ impl Format {
     pub fn named(name: &str) -> Option<&'static Format> {
         FORMATS.iter().copied().find(|f| f.name == name)
     }
-
-    /// Distinct codes: 16 for four bits. For floating point formats, the count of bit patterns.
-    pub fn states(&self) -> u64 {
-        1 << self.bits
-    }
 }
 
 /// A format with its group size: all that is needed to lay out a matrix.

@@ -77,10 +77,15 @@ impl Gpu {
         let optional = [(capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP)];
         let mut required_features = wgpu::Features::empty();
         optional.iter().filter(|(has, _)| *has).for_each(|(_, feature)| required_features |= *feature);
+        let mut required_limits = adapter.adapter.limits();
+        if options.baseline {
+            // So that the device itself refuses what goes beyond.
+            required_limits = wgpu::Limits::default().or_worse_values_from(&required_limits);
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("sixteen-states"),
             required_features,
-            required_limits: adapter.adapter.limits(),
+            required_limits,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };

@@ -30,6 +30,10 @@ pub const UNIFORM: Kernel = Kernel {
 
 const WG: usize = 64;
 
+/// Most query heads of a workgroup: with heads of 256 they take 12 KiB of workgroup memory, of the 16 that
+/// every device has.
+const MAX_TEAM: usize = 8;
+
 /// Most rows that `attention_uniform` takes at a time.
 const MAX_ROWS: usize = 64;
 
@@ -100,7 +104,9 @@ impl Recorder<'_> {
     ) {
         let width = cache.heads * cache.head_dim;
         let scale = 1.0 / (cache.head_dim as f32).sqrt();
-        let consts = cache.consts(WG).u32("WINDOW", cache.window).f32("SCALE", scale);
+        let shared = cache.heads / cache.kv_heads;
+        let team = (1..=MAX_TEAM).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1);
+        let consts = cache.consts(WG).u32("WINDOW", cache.window).f32("SCALE", scale).u32("TEAM", team);
         let windows = self.uniform_rows(capacity, MAX_ROWS, width, width).filter(|_| uniform);
         let n = windows.unwrap_or(capacity);
         let (kernel, consts) = match windows {
@@ -113,7 +119,7 @@ impl Recorder<'_> {
             };
             let (rows, q, out) = (window(rows, ROW_WORDS), window(q, width), window(out, width));
             let bindings = [rows, cache.pages.into(), q, cache.keys.into(), cache.values.into(), out];
-            self.dispatch(kernel, consts.clone(), bindings, [cache.kv_heads, n, 1]);
+            self.dispatch(kernel, consts.clone(), bindings, [cache.heads / team, n, 1]);
         }
     }
 }
@@ -197,7 +203,18 @@ fn cases(uniform: bool) -> Vec<Case> {
             r.attention_as(uniform, buffers[rows], 16, buffers[q], &cache.on(buffers, indices), buffers[out]);
         })
     };
-    [(4, 4, 16, 0), (9, 3, 64, 0), (9, 3, 64, 33), (2, 1, 8, 5), (3, 1, 80, 0), (2, 2, 256, 40)]
-        .map(case)
-        .into()
+    [
+        (4, 4, 16, 0),
+        (9, 3, 64, 0),
+        (9, 3, 64, 33),
+        (2, 1, 8, 5),
+        (3, 1, 80, 0),
+        (2, 2, 256, 40),
+        (12, 1, 24, 0),
+        (11, 1, 256, 0),
+        (16, 2, 128, 0),
+        (8, 2, 96, 20),
+    ]
+    .map(case)
+    .into()
 }

@@ -27,7 +27,7 @@ pub const SPLIT: Kernel = Kernel {
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     reduces: false,
     twin,
-    cases: || cases(|_, x| Some(Variant::Split(x.capacity.min(8)))),
+    cases: || cases(|_, x| Some(Variant::split(x.capacity))),
 };
 
 /// Tiles in workgroup memory: for GPUs and many rows.
@@ -60,6 +60,13 @@ pub enum Variant {
     Tile,
 }
 
+impl Variant {
+    /// `matmul_split` with the most rows at a time that divide the capacity: it has no rows to spare.
+    fn split(capacity: usize) -> Self {
+        Variant::Split((1..=MAX_T).rev().find(|&t| capacity.is_multiple_of(t)).unwrap_or(1))
+    }
+}
+
 /// The left side of a product: `capacity` rows of activations.
 #[derive(Clone, Copy, Debug)]
 pub struct Activations {
@@ -88,7 +95,7 @@ impl Recorder<'_> {
         let uniform = self.uniform_rows(x.capacity, MAX_T, weight.cols, weight.stride());
         match uniform {
             Some(t) if self.capabilities.software => Variant::Uniform(t),
-            _ if x.capacity <= MAX_T || self.capabilities.software => Variant::Split(x.capacity.min(MAX_T)),
+            _ if x.capacity <= MAX_T || self.capabilities.software => Variant::split(x.capacity),
             _ => Variant::Tile,
         }
     }
@@ -281,6 +288,7 @@ fn cases(
             (200, 576, 8, 3, 9, false),
             (67, 328, 24, 17, 9, true),
             (130, 136, 72, 70, 2, false),
+            (65, 64, 12, 11, 2, true),
         ];
         for &(n, k, capacity, used, tiles, add) in &all[shapes] {
             let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());

@@ -18,6 +18,9 @@ pub const KERNEL: Kernel = Kernel {
 
 const WG: usize = 256;
 
+/// Most tokens that the repeat penalty looks back: the kernel compares each with all before it.
+const MAX_LAST: u32 = 1024;
+
 /// How a sequence's tokens are chosen, as the kernel reads it. Made from [`Sampling`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -25,7 +28,7 @@ pub struct Settings {
     inverse_temperature: f32,
     penalty: f32,
     inverse_penalty: f32,
-    reach: f32,
+    reach: u32,
     top_k: u32,
     top_p: u32,
     last: u32,
@@ -75,6 +78,8 @@ impl Sampling {
             .or(within("top-p", self.top_p, 0.0..=1.0))
             .or(within("min-p", self.min_p, 0.0..=1.0))
             .or(within("repeat penalty", self.repeat_penalty, 0.01..=100.0))
+            .or((self.repeat_last > MAX_LAST)
+                .then(|| format!("repeat-last-n is {}, expected 0 to {MAX_LAST}", self.repeat_last)))
     }
 
     /// The same for the kernel. Divisions and logarithms are done here, once, since devices round them
@@ -86,7 +91,11 @@ impl Sampling {
             inverse_temperature: if self.temperature < 0.01 { 0.0 } else { 1.0 / self.temperature },
             penalty: self.repeat_penalty,
             inverse_penalty: 1.0 / self.repeat_penalty,
-            reach: if self.min_p > 0.0 { -self.min_p.ln() } else { f32::MAX },
+            reach: if self.min_p > 0.0 {
+                (-f64::from(self.min_p).ln() * 1_048_576.0) as u32
+            } else {
+                u32::MAX
+            },
             top_k: self.top_k,
             top_p: if self.top_p < 1.0 { (f64::from(self.top_p) * 4_294_967_296.0) as u32 } else { NONE },
             last: if penalizes { self.repeat_last } else { 0 },
@@ -173,9 +182,9 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
     if s.inverse_temperature <= 0.0 {
         return order[0] as u32;
     }
-    let mass = |i: usize, inverse: f32| {
-        u64::from(exp_fixed((((greatest - logits[i]) * inverse).min(31.0) * 1_048_576.0) as u32))
-    };
+    let distance =
+        |i: usize, inverse: f32| (((greatest - logits[i]) * inverse).min(31.0) * 1_048_576.0) as u32;
+    let mass = |i: usize, inverse: f32| u64::from(exp_fixed(distance(i, inverse)));
     let ties = |order: &[usize], mut n: usize| {
         while n < order.len() && logits[order[n]].to_bits() == logits[order[n - 1]].to_bits() {
             n += 1;
@@ -195,7 +204,7 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
         });
         order.truncate(ties(&order, enough.map_or(order.len(), |i| i + 1)));
     }
-    order.retain(|&i| greatest - logits[i] <= s.reach);
+    order.retain(|&i| distance(i, 1.0) <= s.reach);
     order.sort_unstable();
     let total: u64 = order.iter().map(|&i| mass(i, s.inverse_temperature)).sum();
     let random = philox([position as u32, s.seed_high], s.seed_low)[0];

@@ -49,8 +49,6 @@ pub struct Invocation<'a> {
     pub planes: Vec<&'a [u32]>,
     /// How those planes are packed.
     pub packing: Option<Packing>,
-    /// Size of the grid.
-    pub workgroups: [u32; 3],
 }
 
 impl<'a> Invocation<'a> {

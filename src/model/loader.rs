@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
 use crate::format::{Affine, BLOCK, Kind, Packing, TILE_ROWS, Tile};
 use crate::kernels::{Matrix, Shard};
-use crate::quantize::{Flaw, Quantizer};
+use crate::quantize::{Flaw, LONGEST_GROUP, Quantizer};
 use crate::recording::{Buffer, Executor};
 use rayon::prelude::*;
 
@@ -97,6 +97,12 @@ impl Loader<'_> {
                 &parts[0].0,
                 format!("has {cols} columns, expected a multiple of {BLOCK}"),
             ));
+        }
+        let group = packing.group;
+        if !group.is_multiple_of(BLOCK) || !(BLOCK..=LONGEST_GROUP).contains(&group) {
+            let problem =
+                format!("groups of {group} weights, expected a multiple of {BLOCK} up to {LONGEST_GROUP}");
+            return Err(Error::Usage(problem));
         }
         let source_bytes: u64 = tensors.iter().map(|(_, _, t)| t.info().bytes.len() as u64).sum();
         let words = (packing.format.tile_words)(cols, packing.group);

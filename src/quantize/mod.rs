@@ -12,6 +12,9 @@ use half::f16;
 /// Every quantizer there is; the first is the default.
 pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER];
 
+/// The longest group that there is.
+pub const LONGEST_GROUP: usize = 128;
+
 /// A way to choose a group's scale and zero.
 pub struct Quantizer {
     /// Its name.
@@ -29,17 +32,18 @@ pub struct Grid {
     pub zero: f32,
 }
 
+/// The greatest zero, as a multiple of the scale: a quarter of what f16 holds, to be safe from rounding.
+const MOST_ZERO: f32 = 16_384.0;
+
 impl Grid {
     /// The grid of `states` numbers from `low` to `high`.
     fn spanning(low: f32, high: f32, states: u32) -> Self {
-        // A group of (nearly) one value is that value, at one end of a grid that reaches to 0: its own
-        // range would put the zero beyond what f16 holds.
-        let (low, high) = if high - low <= low.abs().max(high.abs()) / 512.0 {
-            (low.min(0.0), high.max(0.0))
-        } else {
-            (low, high)
-        };
-        let scale = (high - low) / (states - 1) as f32;
+        // A group of (nearly) one value lies at one end of a grid that reaches to 0: the zero of its own range
+        // would be beyond what f16 holds.
+        let steps = (states - 1) as f32;
+        let narrow = (high - low) * MOST_ZERO <= low.abs().max(high.abs()) * steps;
+        let (low, high) = if narrow { (low.min(0.0), high.max(0.0)) } else { (low, high) };
+        let scale = (high - low) / steps;
         Grid { scale, zero: if scale > 0.0 { -low / scale } else { 0.0 } }
     }
 

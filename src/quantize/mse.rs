@@ -2,7 +2,7 @@
 //! each candidate then refined by the straight line that fits its codes best (ordinary least squares).
 
 use super::rtn::range;
-use super::{Grid, Quantizer, round};
+use super::{Grid, LONGEST_GROUP, Quantizer, round};
 
 pub const QUANTIZER: Quantizer = Quantizer { name: "mse", choose };
 
@@ -49,9 +49,6 @@ fn search(group: &[f32], states: u32) -> Grid {
     best
 }
 
-/// The longest group that there is.
-const LONGEST: usize = 128;
-
 /// In eight partial sums, so that compilers can use vector registers.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -82,13 +79,13 @@ struct Fit {
 }
 
 impl Fit {
-    /// Groups are whole blocks of eight columns, at most [`LONGEST`].
+    /// Groups are whole blocks of eight columns, at most [`LONGEST_GROUP`].
     #[inline(always)]
     fn of(group: &[f32], grid: Grid, states: u32) -> Self {
         let (scale, zero) = grid.rounded();
         let (scale, zero, top) = (scale.to_f32(), zero.to_f32(), (states - 1) as f32);
         let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        let (mut code, mut off) = ([0.0f32; LONGEST], [0.0f32; LONGEST]);
+        let (mut code, mut off) = ([0.0f32; LONGEST_GROUP], [0.0f32; LONGEST_GROUP]);
         let (code, off) = (&mut code[..group.len()], &mut off[..group.len()]);
         for ((code, off), &w) in code.iter_mut().zip(off.iter_mut()).zip(group) {
             *code = round((w * inverse + zero).clamp(0.0, top));

@@ -9,7 +9,7 @@ use common::{assert_greedy, ids, json, numbers};
 use run::{Model, command, llama, run, run_with, spelled};
 use serde_json::{Value, json};
 use std::io::Read;
-use std::process::{Child, Command};
+use std::process::Child;
 
 #[test]
 fn every_model_equals_its_reference() {
@@ -242,7 +242,13 @@ fn a_closed_pipe_ends_quietly() {
 fn an_interrupt_ends_the_text_and_not_the_program() {
     let model = Model::endless();
     let mut child = started(&model, &[]);
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     let output = child.wait_with_output().unwrap();

@@ -7,6 +7,7 @@ use crate::format::{Format, Packing};
 use crate::kernels::{Access, Invocation, Kernel, Slot};
 use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// The executor that needs no device.
 pub struct Cpu {
@@ -191,6 +192,10 @@ impl Executor for Cpu {
             problem: format!("nothing was asked for under {ticket:?}"),
         });
         Box::pin(std::future::ready(bytes))
+    }
+
+    fn busy(&mut self) -> Pending<'_, Result<Option<Duration>>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     fn memory(&self) -> (u64, u64) {

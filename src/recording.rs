@@ -7,6 +7,7 @@ use crate::capabilities::Capabilities;
 use crate::error::Result;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// Set in the id of a buffer that lives only inside one recording.
 const TEMPORARY: u32 = 1 << 31;
@@ -332,6 +333,10 @@ pub trait Executor {
 
     /// Waits for a read-back.
     fn finish(&mut self, ticket: Ticket) -> Pending<'_, Result<Vec<u8>>>;
+
+    /// How long the device was busy with the runs since this was last asked; none where it does not tell,
+    /// or there were more of them than are counted.
+    fn busy(&mut self) -> Pending<'_, Result<Option<Duration>>>;
 
     /// Bytes of device memory now held, and the most that ever were.
     fn memory(&self) -> (u64, u64);

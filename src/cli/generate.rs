@@ -8,6 +8,7 @@ use super::session::Description;
 use crate::engine::{Request, Stop};
 use crate::error::{Error, Result};
 use crate::text::Message;
+use pollster::block_on;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
@@ -135,6 +136,10 @@ pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
         console.note(format_args!("the context of {context} tokens is full; a longer one: --ctx"));
     }
     console.say(figures.line(&memory));
+    if let Some(busy) = block_on(session.engine.busy())? {
+        // Steps past the end of the text, which were queued ahead and dropped, included.
+        console.detail(format_args!("the device was busy for {busy:.2?}"));
+    }
     Ok(())
 }
 

@@ -27,6 +27,7 @@ use crate::recording::{Buffer, Executor, Prepared, Recorder};
 use bytemuck::{Pod, Zeroable};
 use pages::Pages;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Steps that are encoded ahead of the one whose result is awaited.
 const AHEAD: usize = 2;
@@ -193,6 +194,14 @@ impl Engine {
     /// What the weights, the cache and everything at its peak take on the device.
     pub fn memory(&self) -> Memory {
         Memory { peak_bytes: self.executor.memory().1, ..self.plan.memory }
+    }
+
+    /// How long the device was busy since this was last asked, where it tells.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub async fn busy(&mut self) -> Result<Option<Duration>> {
+        self.executor.busy().await
     }
 
     /// The device.

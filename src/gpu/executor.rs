@@ -1,6 +1,7 @@
 //! Replays recordings on a GPU.
 
 use super::pipeline::{Layouts, Pipeline, compile};
+use super::timing::Timing;
 use super::{Adapter, Options};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, W
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Bytes of uploads that may wait in staging memory before they are flushed.
 const STAGED: u64 = 32 << 20;
@@ -36,6 +38,7 @@ pub struct Gpu {
     spare: Vec<wgpu::Buffer>,
     next_ticket: u64,
     staged: u64,
+    timing: Option<Timing>,
     held: u64,
     peak: u64,
     /// The first thing that the device reported outside of any scope: an error, or its own loss.
@@ -74,7 +77,10 @@ impl Gpu {
             true => adapter.capabilities.baseline(),
             false => adapter.capabilities,
         };
-        let optional = [(capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP)];
+        let optional = [
+            (capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP),
+            (capabilities.timestamps, wgpu::Features::TIMESTAMP_QUERY),
+        ];
         let mut required_features = wgpu::Features::empty();
         optional.iter().filter(|(has, _)| *has).for_each(|(_, feature)| required_features |= *feature);
         let mut required_limits = adapter.adapter.limits();
@@ -94,6 +100,7 @@ impl Gpu {
                 device: capabilities.device.clone(),
                 problem: format!("could not be opened: {e}"),
             })?;
+        let timing = capabilities.timestamps.then(|| Timing::new(&device, queue.get_timestamp_period()));
         let failure = Arc::new(Mutex::new(None));
         let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
@@ -122,6 +129,7 @@ impl Gpu {
             spare: Vec::new(),
             next_ticket: 0,
             staged: 0,
+            timing,
             held: 0,
             peak: 0,
             failure,
@@ -226,12 +234,17 @@ impl Gpu {
         Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect())
     }
 
-    fn submit(&self, prepared: Prepared, dispatches: usize) -> Result<()> {
+    fn submit(&mut self, prepared: Prepared, dispatches: usize) -> Result<()> {
         let steps = &self.recordings[prepared.0].steps;
-        for steps in steps[..dispatches.min(steps.len())].chunks(SUBMITTED) {
+        let chunks = steps[..dispatches.min(steps.len())].chunks(SUBMITTED);
+        let last = chunks.len().saturating_sub(1);
+        for (i, steps) in chunks.enumerate() {
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: self.timing.as_ref().and_then(|t| t.writes(i == 0, i == last)),
+                });
                 for step in steps {
                     pass.set_pipeline(&step.pipeline);
                     pass.set_bind_group(0, &step.bindings, &[]);
@@ -241,6 +254,9 @@ impl Gpu {
                     let [x, y, z] = step.workgroups;
                     pass.dispatch_workgroups(x, y, z);
                 }
+            }
+            if let Some(timing) = self.timing.as_mut().filter(|_| i == last) {
+                timing.resolve(&mut encoder);
             }
             self.queue.submit([encoder.finish()]);
         }
@@ -386,6 +402,23 @@ impl Executor for Gpu {
 
     fn finish(&mut self, ticket: Ticket) -> Pending<'_, Result<Vec<u8>>> {
         Box::pin(self.wait(ticket))
+    }
+
+    fn busy(&mut self) -> Pending<'_, Result<Option<Duration>>> {
+        Box::pin(async move {
+            let Some((bytes, source)) =
+                self.timing.as_ref().and_then(|t| Some((t.bytes()?, t.resolved.clone())))
+            else {
+                self.timing.iter_mut().for_each(Timing::restart);
+                return Ok(None);
+            };
+            let ticket = self.copy_out(&source, 0, bytes)?;
+            let bytes = self.wait(ticket).await?;
+            Ok(self.timing.as_mut().map(|timing| {
+                timing.restart();
+                timing.busy(&bytes)
+            }))
+        })
     }
 
     fn memory(&self) -> (u64, u64) {

@@ -4,6 +4,7 @@
 
 mod executor;
 mod pipeline;
+mod timing;
 
 pub use executor::Gpu;
 

@@ -17,6 +17,7 @@ fn run(baseline: bool) {
             let outcomes = pollster::block_on(check(&mut gpu, kernel)).unwrap();
             let worst = outcomes.iter().map(|o| o.error).fold(0.0, f64::max);
             println!("{name}: {} {} cases, worst error {worst:.1e}", kernel.name, outcomes.len());
+            assert!(!outcomes.is_empty(), "{name}: {} was not run at all", kernel.name);
             count += outcomes.len();
             wrong.extend(outcomes.into_iter().filter(|o| o.problem.is_some()));
         }

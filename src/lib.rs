@@ -41,6 +41,7 @@ pub mod cli;
 pub mod cpu;
 pub mod engine;
 pub mod error;
+pub mod experiment;
 pub mod format;
 pub mod gpu;
 pub mod kernels;

@@ -12,6 +12,7 @@ mod devices;
 mod generate;
 mod perplexity;
 mod session;
+mod tasks;
 
 use crate::error::{Error, Result};
 use args::Common;
@@ -57,6 +58,7 @@ struct Cli {
 enum Command {
     Devices(devices::Args),
     Perplexity(perplexity::Args),
+    Tasks(tasks::Args),
 }
 
 /// Runs the program. Wrong use that the parser of options finds, and questions for help, end the process.
@@ -82,7 +84,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["devices", "perplexity"];
+    let names = ["devices", "perplexity", "tasks"];
     let command = Cli::command().mut_args(hidden);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
@@ -97,6 +99,7 @@ impl Cli {
                 match command {
                     Command::Devices(args) => devices::run(&args, &self.common, &console),
                     Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
+                    Command::Tasks(args) => tasks::run(&args, &self.common, &console),
                 }
             }
         }

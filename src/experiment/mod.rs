@@ -1,0 +1,4 @@
+//! The experiment: do sixteen states preserve reasoning?
+
+pub mod random;
+pub mod tasks;

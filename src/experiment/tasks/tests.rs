@@ -1,0 +1,139 @@
+use super::*;
+
+/// Every task, its steps and some questions of each.
+fn questions(n: usize, split: Split) -> impl Iterator<Item = Question> {
+    TASKS.iter().flat_map(move |task| {
+        task.steps.clone().flat_map(move |steps| task.generate(steps, n, 7, split).unwrap())
+    })
+}
+
+#[test]
+fn training_and_test_questions_are_disjoint() {
+    let test: HashSet<String> = questions(60, Split::Test).map(|q| q.prompt).collect();
+    assert_eq!(test.len(), 60 * 41);
+    assert!(questions(2_000, Split::Train).all(|q| !test.contains(&q.prompt)));
+}
+
+#[test]
+fn a_seed_makes_the_same_questions() {
+    let task = Task::named("pointers").unwrap();
+    let ask = |seed| task.generate(3, 5, seed, Split::Test).unwrap();
+    assert_eq!(ask(1), ask(1));
+    assert_ne!(ask(1), ask(2));
+}
+
+#[test]
+fn a_thought_has_a_line_a_step_and_ends_in_the_answer_or_names_it() {
+    for q in questions(40, Split::Test) {
+        assert_eq!(q.thought.len(), q.steps, "{q:?}");
+        let last = q.thought.last().unwrap();
+        match q.task.as_str() {
+            "ordering" => assert!(q.thought.concat().contains(&q.answer), "{q:?}"),
+            _ => assert!(last.ends_with(&q.answer), "{q:?}"),
+        }
+    }
+}
+
+/// Each answer again from the text of the question alone, by other means than the generator's.
+#[test]
+fn answers_follow_from_the_text() {
+    for q in questions(40, Split::Test) {
+        assert_eq!(solve(&q.prompt, &q.task), q.answer, "{}", q.prompt);
+    }
+}
+
+#[test]
+fn frozen_examples_are_worked_training_questions() {
+    for task in TASKS {
+        let mut found = 0;
+        for example in task.examples.split("\n\n").filter(|e| !e.is_empty()) {
+            let [question, thought, answer] = example.lines().collect::<Vec<_>>()[..] else {
+                panic!("{example}")
+            };
+            let question = question.strip_prefix("Question: ").unwrap();
+            let answer = answer.strip_prefix("Answer: ").unwrap();
+            assert_eq!(solve(question, task.name), answer, "{question}");
+            assert!(thought.starts_with("Thought: "), "{thought}");
+            assert_eq!(Split::of(question), Split::Train, "{question}");
+            found += 1;
+        }
+        assert_eq!(found, 2, "{}", task.name);
+    }
+}
+
+#[test]
+fn too_many_or_impossible_questions_are_refused() {
+    let task = Task::named("arithmetic").unwrap();
+    let error = task.generate(1, 5_000, 1, Split::Test).unwrap_err().to_string();
+    assert!(error.contains("different test questions of 1 steps"), "{error}");
+    assert!(task.generate(9, 1, 1, Split::Test).is_err());
+    assert!(Task::named("recall").unwrap().generate(2, 1, 1, Split::Test).is_err());
+    assert!(Task::named("chess").is_err());
+}
+
+fn solve(prompt: &str, task: &str) -> String {
+    let words: Vec<&str> = prompt.split([' ', '.', ',', '?']).filter(|w| !w.is_empty()).collect();
+    let after = |word: &str| words[words.iter().position(|w| *w == word).unwrap() + 1];
+    match task {
+        "arithmetic" => {
+            let n = |i: usize| words[i].parse::<i64>().unwrap();
+            let mut total = n(2);
+            for (i, word) in words.iter().enumerate() {
+                match *word {
+                    "Add" => total += n(i + 1),
+                    "Subtract" => total -= n(i + 1),
+                    _ => {}
+                }
+            }
+            total.rem_euclid(100).to_string()
+        }
+        "pointers" => {
+            let mut at = after("at");
+            for _ in 0..after("follow").parse::<usize>().unwrap() {
+                let arrow = words.iter().find(|w| w.contains("->") && w.starts_with(at)).unwrap();
+                at = arrow.split_once("->").unwrap().1;
+            }
+            at.to_owned()
+        }
+        "logic" => {
+            let mut value = None;
+            let mut operator = "";
+            for word in prompt.trim_start_matches("Evaluate ").split(' ') {
+                let word = word.trim_matches(['(', ')', '.']);
+                let Some((a, b)) = word.split_once(['<', '>']) else {
+                    operator = word;
+                    continue;
+                };
+                let holds = if word.contains('<') { a < b } else { a > b };
+                value = Some(match (value, operator) {
+                    (None, _) => holds,
+                    (Some(v), "and") => v & holds,
+                    (Some(v), "or") => v | holds,
+                    (Some(v), _) => v ^ holds,
+                });
+            }
+            value.unwrap().to_string()
+        }
+        "ordering" => {
+            let above = |x: &str| {
+                (0..words.len() - 4).find(|&i| words[i + 2] == "heavier" && words[i + 4] == x).map(|i| words[i])
+            };
+            let depth = |x: &str| std::iter::successors(Some(words[words.iter().rposition(|w| *w == x).unwrap()]), |&w| above(w)).count();
+            let (x, y) = (words[words.len() - 3], words[words.len() - 1]);
+            if depth(x) < depth(y) { x } else { y }.to_owned()
+        }
+        "tracking" => {
+            let mut coin = after("box");
+            for i in (0..words.len()).filter(|&i| words[i] == "Swap") {
+                let (x, y) = (words[i + 1], words[i + 3]);
+                coin = if coin == x { y } else if coin == y { x } else { coin };
+            }
+            coin.to_owned()
+        }
+        "recall" => {
+            let letter = after("of");
+            words.iter().find_map(|w| w.strip_prefix(letter)?.strip_prefix('=')).unwrap().to_owned()
+        }
+        other => panic!("{other}"),
+    }
+}

@@ -11,9 +11,9 @@
 @group(0) @binding(1) var<storage, read> pages: array<u32>;            // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> rotation: array<vec2<f32>>;   // [context, HALF] cos, sin
 @group(0) @binding(3) var<storage, read> qkv: array<f32>;              // [rows, (HEADS + 2·KV_HEADS) · 2·HALF]
-@group(0) @binding(4) var<storage, read_write> q: array<f32>;          // [rows, HEADS · 2·HALF]
-@group(0) @binding(5) var<storage, read_write> keys: array<u32>;       // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(6) var<storage, read_write> values: array<u32>;     // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(4) var<storage, read_write> keys: array<u32>;       // [pages, KV_HEADS, HALF, PAGE]
+@group(0) @binding(5) var<storage, read_write> values: array<u32>;     // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(6) var<storage, read_write> q: array<f32>;          // [rows, HEADS · 2·HALF]
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -4,14 +4,16 @@
     python train.py train --size 1m              # both stages; goes on where it was stopped
     python train.py export --size 1m --to DIR    # F16 safetensors with configuration and tokenizer
 
-Two stages. First next-token training on whole traces (question, thought, answer), then supervised fine-tuning
-on the same kind of text with the loss on the reply alone. Every size sees the same examples in the same order.
+First next-token training on whole traces (question, thought, answer); then supervised fine-tuning on the same
+kind of text with the loss on the reply alone; then more of it on fresh questions, a fifth of them recall, which
+is slow to be learned. Every size sees the same examples in the same order.
 """
 
 import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from torch import nn
 
@@ -63,10 +66,10 @@ def tokenizer():
     return t
 
 
-def questions(split, n, seed):
-    """Every task and number of steps alike; recall, which has one number of steps, twice as often as another."""
+def questions(split, n, seed, recall=1):
+    """Every task and number of steps alike; recall, which has one number of steps, so many times more."""
     lines = []
-    for task, times in [("all", n), ("recall", n)]:
+    for task, times in [("all", n), ("recall", n * recall)]:
         command = [INFER, "tasks", "generate", "--task", task, "-n", str(times), "--seed", str(seed + (task != "all"))]
         lines += subprocess.run(command + ["--split", split], check=True, capture_output=True, text=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
@@ -101,6 +104,9 @@ def make_data(args):
     order = rng.permutation(len(train))
     train = [train[i] for i in order]
     np.savez(out / "train.npz", **encode(t, train, rng.random(len(train)) < DIRECT_SHARE))
+    more = questions("train", args.n // 5, SEED + 50, recall=10)
+    more = [more[i] for i in rng.permutation(len(more))]
+    np.savez(out / "more.npz", **encode(t, more, rng.random(len(more)) < DIRECT_SHARE))
     test = questions("test", 20, SEED + 100)
     for mode in (0, 1):
         np.savez(out / f"test-{mode}.npz", **encode(t, test, [mode == 1] * len(test)),
@@ -238,9 +244,10 @@ def report(model, tests):
 def train(args):
     torch.manual_seed(SEED)
     torch.set_num_threads(args.threads)
+    args.lr = args.lr or 3e-3 * math.sqrt(96 / SIZES[args.size][0])
     out = Path(args.runs) / args.size
     out.mkdir(parents=True, exist_ok=True)
-    data = dict(np.load(Path(args.data) / "train.npz"))
+    sets = [dict(np.load(Path(args.data) / f"{name}.npz")) for name in ("train", "train", "more")]
     tests = [dict(np.load(Path(args.data) / f"test-{mode}.npz")) for mode in (0, 1)]
     vocab = Tokenizer.from_file(str(Path(args.data) / "tokenizer.json")).get_vocab_size()
     model = Reasoner(args.size, vocab)
@@ -251,7 +258,7 @@ def train(args):
         optimizers = [Muon(body, args.lr), torch.optim.AdamW(rest, args.lr, (0.9, 0.95), weight_decay=0.0)]
     else:
         optimizers = [torch.optim.AdamW(model.parameters(), args.lr, (0.9, 0.98), weight_decay=0.01)]
-    steps = [args.steps1, args.steps2]
+    steps = [args.steps1, args.steps2, args.steps3]
     step, tokens_seen, spent = 0, 0, 0.0
     state = out / "state.pt"
     if state.exists():
@@ -261,21 +268,21 @@ def train(args):
             o.load_state_dict(s)
         step, tokens_seen, spent = saved["step"], saved["tokens"], saved["seconds"]
     log = open(out / "log.jsonl", "a")
-    examples = len(data["replies"])
     began = time.time() - spent
     while step < sum(steps):
-        stage = 0 if step < steps[0] else 1
-        done = (step - stage * steps[0]) / steps[stage]
-        # Each stage warms up and falls off along a cosine; the second starts lower and ends at nothing.
-        top, end = ((1.0, 0.2), (0.8, 0.0))[stage]
-        rate = min(1.0, (step - stage * steps[0] + 1) / 100) * (end + (top - end) * 0.5 * (1 + math.cos(math.pi * done)))
+        stage = 0 if step < steps[0] else 1 if step < steps[0] + steps[1] else 2
+        since = step - sum(steps[:stage])
+        # Each stage warms up and falls off along a cosine; all but the first end at nothing.
+        top, end = ((1.0, 0.2), (0.8, 0.0), (0.6, 0.0))[stage]
+        rate = min(1.0, (since + 1) / 100) * (end + (top - end) * 0.5 * (1 + math.cos(math.pi * since / steps[stage])))
         for o in optimizers:
             for group in o.param_groups:
                 group["lr"] = args.lr * rate
-        ids = np.arange(step * BATCH, (step + 1) * BATCH) % examples
+        data, at = sets[stage], step if stage < 2 else since
+        ids = np.arange(at * BATCH, (at + 1) * BATCH) % len(data["replies"])
         ids = ids[np.argsort((data["starts"][1:] - data["starts"][:-1])[ids], kind="stable")]
         parts = [batch(data, part) for part in np.array_split(ids, PARTS)]
-        weigh = [(p[1], p[2])[stage][:, 1:] for p in parts]
+        weigh = [p[1 if stage == 0 else 2][:, 1:] for p in parts]
         total = sum(w.sum().item() for w in weigh)
         loss_sum = 0.0
         for (tokens, _, _), w in zip(parts, weigh):
@@ -309,6 +316,46 @@ def train(args):
     print(f"{args.size}: {count} parameters, {tokens_seen} tokens, {time.time() - began:.0f} s\n" + report(model, tests))
 
 
+TEMPLATE = "{{ bos_token }}Question: {{ messages[-1]['content'] }}\nThought:"
+
+
+def export(args):
+    """F16 safetensors in Hugging Face's layout, with what goes with them."""
+    hidden, layers, heads, intermediate = SIZES[args.size]
+    state = torch.load(Path(args.runs) / args.size / f"{args.stage}.pt", weights_only=True)
+    out = Path(args.to)
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {"model.embed_tokens.weight": state["embed.weight"], "model.norm.weight": state["norm.weight"]}
+    for i in range(layers):
+        here, there = f"layers.{i}.", f"model.layers.{i}."
+        for name, part in zip("qkv", state[here + "qkv.weight"].split(hidden)):
+            tensors[f"{there}self_attn.{name}_proj.weight"] = part
+        tensors[there + "self_attn.o_proj.weight"] = state[here + "o.weight"]
+        for name, part in zip(("gate", "up"), state[here + "gate_up.weight"].split(intermediate)):
+            tensors[f"{there}mlp.{name}_proj.weight"] = part
+        tensors[there + "mlp.down_proj.weight"] = state[here + "down.weight"]
+        tensors[there + "input_layernorm.weight"] = state[here + "norm1.weight"]
+        tensors[there + "post_attention_layernorm.weight"] = state[here + "norm2.weight"]
+    save_file({n: t.half().contiguous() for n, t in tensors.items()}, out / "model.safetensors", {"format": "pt"})
+    vocab = state["embed.weight"].shape[0]
+    config = dict(
+        architectures=["LlamaForCausalLM"], model_type="llama", vocab_size=vocab, hidden_size=hidden,
+        intermediate_size=intermediate, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
+        hidden_act="silu", max_position_embeddings=CONTEXT, rms_norm_eps=1e-5, rope_theta=10000.0,
+        tie_word_embeddings=True, attention_bias=False, mlp_bias=False, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        torch_dtype="float16",
+    )
+    generation = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0, do_sample=False)
+    words = dict(tokenizer_class="PreTrainedTokenizerFast", bos_token="<bos>", eos_token="<eos>", pad_token="<pad>",
+                 unk_token="<unk>", model_max_length=CONTEXT, chat_template=TEMPLATE)
+    for name, what in [("config", config), ("generation_config", generation), ("tokenizer_config", words)]:
+        (out / f"{name}.json").write_text(json.dumps(what, indent=2) + "\n")
+    shutil.copy(Path(args.data) / "tokenizer.json", out / "tokenizer.json")
+    log = Path(args.runs) / args.size / "log.jsonl"
+    if args.log:
+        shutil.copy(log, args.log)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", default="data")
@@ -319,13 +366,20 @@ def main():
     d.set_defaults(run=make_data)
     t = sub.add_parser("train")
     t.add_argument("--size", choices=SIZES, required=True)
-    t.add_argument("--steps1", type=int, default=1500)
-    t.add_argument("--steps2", type=int, default=1500)
-    t.add_argument("--lr", type=float, default=3e-3)
+    t.add_argument("--steps1", type=int, default=1000)
+    t.add_argument("--steps2", type=int, default=1600)
+    t.add_argument("--steps3", type=int, default=700)
+    t.add_argument("--lr", type=float, help="default: 3e-3 at hidden size 96, falling with the root of it")
     t.add_argument("--optimizer", default="muon", choices=["muon", "adamw"])
-    t.add_argument("--every", type=int, default=250)
-    t.add_argument("--threads", type=int, default=2)
+    t.add_argument("--every", type=int, default=200)
+    t.add_argument("--threads", type=int, default=1)
     t.set_defaults(run=train)
+    e = sub.add_parser("export")
+    e.add_argument("--size", choices=SIZES, required=True)
+    e.add_argument("--stage", default="tuned", choices=["tuned", "base"])
+    e.add_argument("--to", required=True)
+    e.add_argument("--log", help="where the log of training goes")
+    e.set_defaults(run=export)
     args = p.parse_args()
     args.run(args)
 

@@ -87,13 +87,13 @@ impl Config {
     /// Reads `config.json` in `directory`, and `generation_config.json` if there is one.
     pub fn open(directory: &Path) -> Result<Config> {
         let path = directory.join("config.json");
-        if !path.exists() {
+        if !super::shipped::exists(&path) {
             let problem = "no config.json in it: a Hugging Face model directory has one, beside the weights";
             return Err(Error::file(directory, problem));
         }
         let mut config = Config::parse(&read_json(&path)?).map_err(|problem| Error::file(&path, problem))?;
         let path = directory.join("generation_config.json");
-        if path.exists() {
+        if super::shipped::exists(&path) {
             config.merge_generation(&read_json(&path)?).map_err(|problem| Error::file(&path, problem))?;
         }
         Ok(config)

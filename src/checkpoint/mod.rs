@@ -11,6 +11,7 @@
 pub mod config;
 pub mod hub;
 pub mod safetensors;
+pub mod shipped;
 
 use crate::error::{Error, Result};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -32,9 +33,13 @@ pub struct Source {
 }
 
 /// Finds the model that `model` names: a `.safetensors` file (or its `.safetensors.index.json`), a model
-/// directory, or else a hub id, `owner/name`, which is fetched if it is not in the cache.
+/// directory, [`shipped::NAME`] for the model inside the program, or else a hub id, `owner/name`, which is fetched if
+/// it is not in the cache.
 pub fn locate(model: &str) -> Result<Source> {
     let path = Path::new(model);
+    if model == shipped::NAME && !path.exists() {
+        return Ok(shipped::source());
+    }
     if path.is_dir() {
         return in_directory(path);
     }
@@ -69,6 +74,9 @@ const MAX_JSON: u64 = 100_000_000;
 /// Reads a JSON file whole, unless it is too large to be one or is not a plain file (reading a pipe or a
 /// device might never end).
 fn read_json(path: &Path) -> Result<String> {
+    if let Some(bytes) = shipped::file(path) {
+        return Ok(String::from_utf8_lossy(bytes).into_owned());
+    }
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !metadata.is_file() {
         return Err(Error::file(path, "is not a plain file, expected a JSON file"));

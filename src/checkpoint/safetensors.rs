@@ -5,12 +5,13 @@
 //! costs nothing and its weights are read from disk as they are packed; a [`Tensor`] gives its pages back
 //! when it is dropped.
 
-use super::{MAX_JSON, MESSAGE, QUOTE, Unique, clip, read_json};
+use super::{MAX_JSON, MESSAGE, QUOTE, Unique, clip, read_json, shipped};
 use crate::error::{Error, Result};
 use half::slice::HalfFloatSliceExt;
 use memmap2::Mmap;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -157,7 +158,27 @@ pub struct Checkpoint {
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
-    map: Mmap,
+    bytes: Bytes,
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+enum Bytes {
+    /// On disk.
+    Mapped(Mmap),
+    /// In the program.
+    Shipped(&'static [u8]),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Shipped(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -222,18 +243,13 @@ impl Checkpoint {
 
     /// Adds the tensors of the file at `path`.
     fn add(&mut self, path: &Path) -> Result<()> {
-        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-        if !file.metadata().map_err(|e| Error::io(path, e))?.is_file() {
-            return Err(Error::file(path, "is not a plain file, expected a safetensors file"));
-        }
-        // SAFETY: the mapping is read only and this struct hands out copies of numbers, never references
-        // into it. What mapping a file cannot exclude is another program that writes to it meanwhile: then
-        // other numbers are read (every bit pattern is one), or, if it is cut short, the system ends this
-        // process. Model files are not written to in place.
-        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        let infos = parse_header(&map, map.len() as u64).map_err(|problem| Error::file(path, problem))?;
+        let bytes = match shipped::file(path) {
+            Some(bytes) => Bytes::Shipped(bytes),
+            None => Checkpoint::map(path)?,
+        };
+        let infos = parse_header(&bytes, bytes.len() as u64).map_err(|problem| Error::file(path, problem))?;
         let shard = self.shards.len();
-        self.shards.push(Shard { path: path.to_owned(), map });
+        self.shards.push(Shard { path: path.to_owned(), bytes });
         for info in infos {
             let (name, read) = (info.name.clone(), AtomicBool::new(false));
             if let Some(other) = self.tensors.insert(name, Entry { info, shard, read }) {
@@ -245,6 +261,20 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Maps the file at `path`.
+    fn map(path: &Path) -> Result<Bytes> {
+        let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
+        if !file.metadata().map_err(|e| Error::io(path, e))?.is_file() {
+            return Err(Error::file(path, "is not a plain file, expected a safetensors file"));
+        }
+        // SAFETY: the mapping is read only and this struct hands out copies of numbers, never references
+        // into it. What mapping a file cannot exclude is another program that writes to it meanwhile: then
+        // other numbers are read (every bit pattern is one), or, if it is cut short, the system ends this
+        // process. Model files are not written to in place.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+        Ok(Bytes::Mapped(map))
     }
 
     /// What is known of the tensor `name`. This does not count as reading it.
@@ -271,7 +301,7 @@ impl Checkpoint {
             return Err(Error::tensor(name, format!("{problem}, expected F32, F16 or BF16")));
         }
         entry.read.store(true, Ordering::Relaxed);
-        Ok(Tensor { info, map: &shard.map })
+        Ok(Tensor { info, bytes: &shard.bytes })
     }
 
     /// The name that shares most of its beginning and end with `name`, if that is half of it or more.
@@ -294,6 +324,13 @@ impl Checkpoint {
     pub fn unread(&self) -> Vec<String> {
         let unread = self.tensors.values().filter(|entry| !entry.read.load(Ordering::Relaxed));
         unread.map(|entry| entry.info.name.clone()).collect()
+    }
+
+    /// A hash of the files, SHA-256 in hexadecimal.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        self.shards.iter().for_each(|shard| hash.update(&*shard.bytes));
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Bytes of all tensors.
@@ -332,7 +369,7 @@ pub(super) fn weights_in(directory: &Path) -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Tensor<'a> {
     info: &'a TensorInfo,
-    map: &'a Mmap,
+    bytes: &'a Bytes,
 }
 
 impl Tensor<'_> {
@@ -364,7 +401,7 @@ impl Tensor<'_> {
         let width = self.info.dtype.bitsize() / 8;
         // Nothing says that a tensor is aligned, so numbers are put together from bytes; compilers make
         // plain loads of this.
-        let bytes = &self.map[self.info.bytes.clone()][range.start * width..range.end * width];
+        let bytes = &self.bytes[self.info.bytes.clone()][range.start * width..range.end * width];
         match self.info.dtype {
             Dtype::F32 => {
                 for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
@@ -395,12 +432,12 @@ impl Tensor<'_> {
 impl Drop for Tensor<'_> {
     fn drop(&mut self) {
         #[cfg(unix)]
-        {
+        if let Bytes::Mapped(map) = self.bytes {
             let bytes = &self.info.bytes;
             // SAFETY: the pages are those of a file, mapped to be read only, so that whatever is read
             // there next, be it through another tensor on the same page, comes from the file again.
             let advised = unsafe {
-                self.map.unchecked_advise_range(
+                map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
                     bytes.start,
                     bytes.end - bytes.start,

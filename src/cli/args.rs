@@ -93,7 +93,7 @@ impl ModelArgs {
             linear: packing(self.bits),
             embedding: packing(self.embed_bits.unwrap_or(self.bits)),
             quantizer: QUANTIZERS[0],
-            rounded: None,
+            treatment: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! everything else (progress, notes, figures) to standard error. Checks that cost nothing come first: a bad
 //! prompt is refused before a device is opened or a weight is read.
 
+mod ab;
 mod answer;
 mod args;
 mod chat;
@@ -12,6 +13,7 @@ mod devices;
 mod generate;
 mod perplexity;
 mod session;
+mod side_by_side;
 mod tasks;
 
 use crate::error::{Error, Result};
@@ -56,6 +58,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Ab(ab::Args),
     Devices(devices::Args),
     Perplexity(perplexity::Args),
     Tasks(tasks::Args),
@@ -84,7 +87,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["devices", "perplexity", "tasks"];
+    let names = ["ab", "devices", "perplexity", "tasks"];
     let command = Cli::command().mut_args(hidden);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
@@ -97,6 +100,7 @@ impl Cli {
             Some(command) => {
                 refuse_before(matches)?;
                 match command {
+                    Command::Ab(args) => ab::run(&args, &self.common, &console),
                     Command::Devices(args) => devices::run(&args, &self.common, &console),
                     Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
                     Command::Tasks(args) => tasks::run(&args, &self.common, &console),

@@ -97,7 +97,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
 }
 
 /// A text file, unless it is too long to be tokenized in one piece.
-fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path) -> Result<String> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     file.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;

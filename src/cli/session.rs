@@ -70,7 +70,7 @@ impl Description {
         let bar =
             console.bar(checkpoint.total_bytes(), "loading", "{bytes} of {total_bytes}, {bytes_per_sec}");
         let options = OpenOptions {
-            weights: self.weights,
+            weights: self.weights.clone(),
             context: Some(context),
             sequences: 1,
             progress: &mut |bytes| bar.inc(bytes),

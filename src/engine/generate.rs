@@ -88,7 +88,7 @@ impl Engine {
         on_token: &mut dyn FnMut(usize, u32) -> ControlFlow<()>,
     ) -> Result<Vec<Generation>> {
         requests.iter().try_for_each(|r| self.check_request(r))?;
-        let slots = (self.decode_rows.len / size_of::<Row>() as u64) as usize;
+        let slots = self.sequences();
         let mut run = Run {
             active: (0..slots).map(|_| None).collect(),
             done: requests.iter().map(|_| None).collect(),

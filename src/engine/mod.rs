@@ -3,6 +3,8 @@
 //! [`Engine::open`] loads a model onto a device. [`Engine::generate`] continues prompts, many at once;
 //! [`Engine::score`] tells how likely a text is. A step of either is any mix of rows from any sequences.
 
+mod arms;
+mod attention;
 pub mod check;
 mod device;
 mod diagnose;
@@ -11,18 +13,20 @@ mod pages;
 mod plan;
 mod score;
 
+pub use arms::Arm;
 pub use device::{DeviceChoice, Opened, open_device};
 pub use generate::{Generation, Request, Stop};
 pub use plan::{Memory, Plan};
-pub use score::{Perplexity, windows};
+pub use score::{Perplexity, Text, windows};
 
+pub use crate::kernels::Divergence;
 pub use crate::kernels::sample::Sampling;
 
 use crate::checkpoint::{Checkpoint, Config, Source};
 use crate::error::{Error, Result};
 use crate::kernels::sample::{SampleState, Settings};
-use crate::kernels::{Cache, NONE};
-use crate::model::{self, Loader, Model, Step, Weights};
+use crate::kernels::NONE;
+use crate::model::{self, CacheShape, Step, Weights};
 use crate::recording::{Buffer, Executor, Prepared, Recorder};
 use bytemuck::{Pod, Zeroable};
 use pages::Pages;
@@ -72,6 +76,8 @@ enum Head {
     Score,
     /// Every row's logits.
     Logits,
+    /// How every arm's prediction differs from the first arm's.
+    Compare,
 }
 
 /// One recording with the tables that it reads.
@@ -82,24 +88,27 @@ struct Ready {
     capacity: usize,
     rows: Buffer,
     outputs: Buffer,
-    /// Log probabilities or logits.
-    result: Option<Buffer>,
 }
 
-/// A model on a device.
+/// A model on a device: one or more times, with its weights stored in one or more ways ([`Arm`]).
 pub struct Engine {
     executor: Box<dyn Executor>,
-    model: Box<dyn Model>,
+    arms: Vec<Arm>,
+    /// The arm that generates and scores.
+    selected: usize,
     config: Config,
+    shapes: Vec<CacheShape>,
     plan: Plan,
-    caches: Vec<Cache>,
     pages: Pages,
     page_table: Buffer,
     settings: Buffer,
     history: Buffer,
     /// The row of each sequence's next token: sampling keeps it up to date.
     decode_rows: Buffer,
-    ready: HashMap<(usize, Head), Ready>,
+    /// By arm, rows and head.
+    ready: HashMap<(usize, usize, Head), Ready>,
+    /// What a head leaves to be read, by its arm, rows and head; a comparison leaves a buffer an arm.
+    results: HashMap<(usize, usize, Head), Vec<Buffer>>,
     unread: Vec<String>,
 }
 
@@ -130,50 +139,32 @@ impl Engine {
         let architecture = model::architecture(&config)?;
         let shapes = (architecture.caches)(&config);
         let plan = Plan::new(&config, &shapes, checkpoint, &options, executor.capabilities())?;
-        let mut loader = Loader {
-            checkpoint,
-            executor: &mut *executor,
-            weights: options.weights,
-            positions: plan.positions,
-            progress: options.progress,
-        };
-        let model = (architecture.load)(&config, &mut loader)?;
         let sequences = options.sequences;
         let page_table = executor.create((sequences * plan.max_pages * 4) as u64, "page table")?;
-        let mut caches = Vec::with_capacity(shapes.len());
-        for shape in &shapes {
-            let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, plan.cached_tokens);
-            caches.push(Cache {
-                heads: shape.heads,
-                kv_heads: shape.kv_heads,
-                head_dim: shape.head_dim,
-                window: shape.window,
-                max_pages: plan.max_pages,
-                pages: page_table,
-                keys: executor.create(bytes, "keys")?,
-                values: executor.create(bytes, "values")?,
-            });
-        }
         let settings = executor.create((sequences * size_of::<Settings>()) as u64, "settings")?;
         let history = executor.create((sequences * plan.history * 4) as u64, "history")?;
         let decode_rows = executor.create((sequences * size_of::<Row>()) as u64, "rows")?;
         executor.upload(decode_rows, 0, bytemuck::cast_slice(&vec![Row::NONE; sequences]))?;
-        // What is not read says that the model is not quite what its configuration says.
-        let unread = checkpoint.unread();
-        Ok(Engine {
+        let mut engine = Engine {
             executor,
-            model,
+            arms: Vec::new(),
+            selected: 0,
             config,
-            caches,
+            shapes,
             pages: Pages::new(plan.cached_tokens, sequences),
             page_table,
             settings,
             history,
             decode_rows,
             ready: HashMap::new(),
-            unread,
+            results: HashMap::new(),
+            unread: Vec::new(),
             plan,
-        })
+        };
+        engine.add_arm(checkpoint, &options.weights, options.progress)?;
+        // What is not read says that the model is not quite what its configuration says.
+        engine.unread = checkpoint.unread();
+        Ok(engine)
     }
 
     /// The model's configuration.
@@ -184,6 +175,11 @@ impl Engine {
     /// Tokens that a sequence may have, prompt and answer together.
     pub fn context(&self) -> usize {
         self.plan.context
+    }
+
+    /// Sequences that can be in flight at once.
+    pub fn sequences(&self) -> usize {
+        (self.decode_rows.len / size_of::<Row>() as u64) as usize
     }
 
     /// Tensors of the checkpoint that the model has no use for.
@@ -211,12 +207,13 @@ impl Engine {
 
     /// A recording for so many rows, made on first use.
     fn ready(&mut self, capacity: usize, head: Head) -> Result<Ready> {
-        if let Some(&ready) = self.ready.get(&(capacity, head)) {
+        let key = (self.selected, capacity, head);
+        if let Some(&ready) = self.ready.get(&key) {
             return Ok(ready);
         }
         let outputs_len = match head {
             Head::Sample(n) => n,
-            Head::Decode | Head::Score | Head::Logits => capacity,
+            _ => capacity,
         };
         let rows = match head {
             Head::Decode => self.decode_rows,
@@ -225,34 +222,53 @@ impl Engine {
         let outputs = self.executor.create(outputs_len as u64 * 4, "outputs")?;
         let identity: Vec<u32> = (0..outputs_len as u32).collect();
         self.executor.upload(outputs, 0, bytemuck::cast_slice(&identity))?;
-        let (vocab, stride) = (self.config.vocab_size, self.model.logits_stride());
-        let result = match head {
-            Head::Decode | Head::Sample(_) => None,
-            Head::Score => Some(self.executor.create(capacity as u64 * 4, "log_prob")?),
-            Head::Logits => Some(self.executor.create((capacity * stride * 4) as u64, "logits")?),
+        let arm = &self.arms[self.selected];
+        let (vocab, stride) = (self.config.vocab_size, arm.model.logits_stride());
+        let (name, bytes, count) = match head {
+            Head::Decode | Head::Sample(_) => ("", 0, 0),
+            Head::Score => ("log_prob", capacity * 4, 1),
+            Head::Logits => ("logits", capacity * stride * 4, 1),
+            Head::Compare => ("divergence", capacity * size_of::<Divergence>(), self.arms.len()),
         };
+        let results: Vec<Buffer> =
+            (0..count).map(|_| self.executor.create(bytes as u64, name)).collect::<Result<_>>()?;
 
         let capabilities = self.executor.capabilities().clone();
         let mut r = Recorder::new(&capabilities);
-        if let (Head::Logits, Some(buffer)) = (head, result) {
-            r.pin(buffer);
+        if head == Head::Logits {
+            results.iter().for_each(|&buffer| r.pin(buffer));
         }
-        let x = self.model.forward(&mut r, Step { rows, capacity, caches: &self.caches });
-        let (x, rows_out) = r.gather(rows, outputs, x, self.model.hidden_size());
-        let logits = self.model.logits(&mut r, rows_out, outputs_len, x);
-        r.label("sampling");
-        match (head, result) {
-            (Head::Score, Some(out)) => r.log_prob(rows_out, logits, vocab, stride, out),
-            (Head::Decode | Head::Sample(_), _) => {
+        let forward = |r: &mut Recorder<'_>, arm: &Arm| {
+            let x = arm.model.forward(r, Step { rows, capacity, caches: &arm.caches });
+            let (x, rows_out) = r.gather(rows, outputs, x, arm.model.hidden_size());
+            (arm.model.logits(r, rows_out, outputs_len, x), rows_out)
+        };
+        let (logits, rows_out) = forward(&mut r, arm);
+        match head {
+            Head::Score => {
+                r.label("scoring");
+                r.log_prob(rows_out, logits, vocab, stride, results[0]);
+            }
+            Head::Decode | Head::Sample(_) => {
+                r.label("sampling");
                 let state =
                     SampleState { settings: self.settings, history: self.history, rows: self.decode_rows };
                 r.sample(rows_out, logits, (vocab, stride), outputs_len, self.plan.history, state);
             }
-            _ => {}
+            Head::Logits => {}
+            Head::Compare => {
+                // The reference is compared with itself too: that is where the figures of it alone come from.
+                for (i, arm) in self.arms.iter().enumerate() {
+                    let other = if i == self.selected { logits } else { forward(&mut r, arm).0 };
+                    r.label("comparing");
+                    r.divergence(rows_out, [logits, other], (vocab, stride), results[i]);
+                }
+            }
         }
         let prepared = self.executor.prepare(r.finish())?;
-        let ready = Ready { prepared, capacity, rows, outputs, result };
-        self.ready.insert((capacity, head), ready);
+        let ready = Ready { prepared, capacity, rows, outputs };
+        self.ready.insert(key, ready);
+        self.results.insert(key, results);
         Ok(ready)
     }
 

@@ -29,6 +29,11 @@ impl Pages {
         Some(table)
     }
 
+    /// The pages of a sequence, in order.
+    pub fn owned(&self, sequence: usize) -> &[u32] {
+        &self.owned[sequence]
+    }
+
     /// Takes a sequence's pages back.
     pub fn release(&mut self, sequence: usize) {
         self.free.append(&mut self.owned[sequence]);

@@ -1,9 +1,10 @@
 //! How likely a text is under a model.
 
 use super::diagnose::Suspect;
-use super::{Engine, Head, PREFILL, Row};
+use super::{Divergence, Engine, Head, PREFILL, Ready, Row};
 use crate::error::{Error, Result};
 use crate::kernels::NONE;
+use crate::recording::Buffer;
 use serde::Serialize;
 
 /// The likelihood of a text.
@@ -15,6 +16,15 @@ pub struct Perplexity {
     pub mean_nll: f64,
     /// exp of it.
     pub ppl: f64,
+}
+
+/// A text whose tokens are predicted, each from all those before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// The text.
+    pub tokens: Vec<u32>,
+    /// The first token that counts, at least 1: what comes before it is given.
+    pub from: usize,
 }
 
 /// Windows of a text of `len` tokens for perplexity: `ctx` targets each, not overlapping, the last one
@@ -30,9 +40,29 @@ impl Engine {
     /// # Errors
     /// When the text does not fit the context, the device fails, or a step makes numbers that are not finite.
     pub async fn score(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let expected: Vec<u32> = tokens.iter().skip(1).copied().collect();
-        let inputs = &tokens[..expected.len()];
-        self.forward_all(inputs, &expected, Head::Score, 1).await
+        let mut scores = self.score_all(&[Text { tokens: tokens.to_vec(), from: 1 }]).await?;
+        Ok(scores.pop().unwrap_or_default())
+    }
+
+    /// `ln p` of the tokens of each text from its `from` on, given all those before; many texts at once.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub async fn score_all(&mut self, texts: &[Text]) -> Result<Vec<Vec<f32>>> {
+        let results = self.forward_all(texts, Head::Score, 1).await?;
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// How every arm predicts the tokens of each text from its `from` on, beside the selected arm: by arm, by
+    /// text, by token.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score).
+    pub async fn compare(&mut self, texts: &[Text]) -> Result<Vec<Vec<Vec<Divergence>>>> {
+        let words = size_of::<Divergence>() / 4;
+        let results = self.forward_all(texts, Head::Compare, words).await?;
+        let typed = |text: Vec<f32>| bytemuck::pod_collect_to_vec(bytemuck::cast_slice::<f32, u8>(&text));
+        Ok(results.into_iter().map(|arm| arm.into_iter().map(typed).collect()).collect())
     }
 
     /// The logits after each token, `[tokens, vocab]`.
@@ -40,64 +70,110 @@ impl Engine {
     /// # Errors
     /// As [`score`](Self::score).
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let stride = self.model.logits_stride();
-        let all = self.forward_all(tokens, &[], Head::Logits, stride).await?;
+        let stride = self.arms[self.selected].model.logits_stride();
+        // Every row's, also the last one's, which predicts a token that the text does not have.
+        let mut tokens = tokens.to_vec();
+        tokens.push(0);
+        let all = self.forward_all(&[Text { tokens, from: 1 }], Head::Logits, stride).await?;
         let vocab = self.config.vocab_size;
-        Ok(all.chunks_exact(stride).flat_map(|row| &row[..vocab]).copied().collect())
+        let rows = all.into_iter().flatten().flatten().collect::<Vec<f32>>();
+        Ok(rows.chunks_exact(stride).flat_map(|row| &row[..vocab]).copied().collect())
     }
 
-    /// Runs a text through sequence 0, and collects `per_row` results a row.
-    async fn forward_all(
-        &mut self,
-        tokens: &[u32],
-        expected: &[u32],
-        head: Head,
-        per_row: usize,
-    ) -> Result<Vec<f32>> {
+    /// Whether a text can be run.
+    pub(super) fn check_text(&self, tokens: &[u32]) -> Result<()> {
         if tokens.len() > self.context() {
             let (len, context) = (tokens.len(), self.context());
             return Err(Error::Usage(format!(
                 "the text has {len} tokens, the context {context}: raise --ctx"
             )));
         }
-        self.check_tokens(tokens)?;
-        self.check_tokens(expected)?;
-        if !self.assign_pages(0, tokens.len())? {
-            return Err(Error::Model(format!("no room in the cache for {} tokens", tokens.len())));
+        self.check_tokens(tokens)
+    }
+
+    /// Gives a sequence pages or says why not.
+    pub(super) fn claim_pages(&mut self, sequence: usize, tokens: usize) -> Result<()> {
+        match self.assign_pages(sequence, tokens)? {
+            true => Ok(()),
+            false => Err(Error::Model(format!("no room in the cache for {tokens} tokens"))),
+        }
+    }
+
+    /// Runs texts through as many sequences as there are, and collects `per_row` results for each token from
+    /// `from` on: by what the head leaves, by text.
+    async fn forward_all(
+        &mut self,
+        texts: &[Text],
+        head: Head,
+        per_row: usize,
+    ) -> Result<Vec<Vec<Vec<f32>>>> {
+        for text in texts {
+            // The last token is only predicted.
+            let inputs = text.tokens.len().saturating_sub(1);
+            self.check_text(&text.tokens[..inputs])?;
+            self.check_tokens(&text.tokens[inputs..])?;
         }
         let ready = self.ready(PREFILL, head)?;
-        let mut results = Vec::with_capacity(tokens.len() * per_row);
-        for (chunk, tokens) in tokens.chunks(PREFILL).enumerate() {
-            let rows: Vec<Row> = tokens
-                .iter()
-                .enumerate()
-                .map(|(i, &token)| {
-                    let position = chunk * PREFILL + i;
-                    Row {
-                        expected: expected.get(position).copied().unwrap_or(NONE),
-                        ..Row::new(token, position, 0)
-                    }
-                })
-                .collect();
-            self.set_rows(ready, &rows)?;
-            let mut outputs: Vec<u32> = (0..rows.len() as u32).collect();
+        let buffers = self.results[&(self.selected, PREFILL, head)].clone();
+        let mut results = vec![vec![Vec::new(); texts.len()]; buffers.len()];
+        let sequences = self.sequences();
+        for first in (0..texts.len()).step_by(sequences) {
+            let batch = &texts[first..(first + sequences).min(texts.len())];
+            let mut found = |buffer: usize, text: usize, values: &[f32]| {
+                results[buffer][first + text].extend(values);
+            };
+            let result = self.forward_batch(batch, ready, &buffers, per_row, &mut found).await;
+            (0..batch.len()).for_each(|slot| self.pages.release(slot));
+            result?;
+        }
+        Ok(results)
+    }
+
+    /// Runs texts, each in its own sequence. A step takes rows from as many of them as fit.
+    async fn forward_batch(
+        &mut self,
+        texts: &[Text],
+        ready: Ready,
+        buffers: &[Buffer],
+        per_row: usize,
+        found: &mut dyn FnMut(usize, usize, &[f32]),
+    ) -> Result<()> {
+        let mut all = Vec::new();
+        for (slot, text) in texts.iter().enumerate() {
+            let inputs = text.tokens.len().saturating_sub(1);
+            self.claim_pages(slot, inputs.max(1))?;
+            for position in 0..inputs {
+                let scored = position + 1 >= text.from;
+                let expected = if scored { text.tokens[position + 1] } else { NONE };
+                all.push(Row { expected, ..Row::new(text.tokens[position], position, slot) });
+            }
+        }
+        for rows in all.chunks(PREFILL) {
+            self.set_rows(ready, rows)?;
+            let scored: Vec<u32> =
+                (0..rows.len() as u32).filter(|&i| rows[i as usize].expected != NONE).collect();
+            let mut outputs = scored.clone();
             outputs.resize(PREFILL, NONE);
             self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(&outputs))?;
             self.executor.run(ready.prepared)?;
-            let Some(result) = ready.result else { continue };
-            let ticket = self.executor.read(result.whole())?;
-            let bytes = self.executor.finish(ticket).await?;
-            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-            let values = &values[..rows.len() * per_row];
-            if values.iter().any(|v| !v.is_finite()) {
-                self.pages.release(0);
-                let used = 0..rows.len();
-                return Err(self.diagnose(Suspect { ready, outputs: used.clone(), used, rows }).await?);
+            if scored.is_empty() {
+                continue;
             }
-            results.extend(values);
+            for (i, buffer) in buffers.iter().enumerate() {
+                let ticket = self.executor.read(buffer.window(0, (scored.len() * per_row * 4) as u64))?;
+                let bytes = self.executor.finish(ticket).await?;
+                let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+                if values.iter().any(|v| !v.is_finite()) {
+                    let suspect =
+                        Suspect { ready, outputs: 0..scored.len(), used: 0..rows.len(), rows: rows.to_vec() };
+                    return Err(self.diagnose(suspect).await?);
+                }
+                for (values, &row) in values.chunks_exact(per_row).zip(&scored) {
+                    found(i, rows[row as usize].sequence as usize, values);
+                }
+            }
         }
-        self.pages.release(0);
-        Ok(results)
+        Ok(())
     }
 
     /// The perplexity of a text in [`windows`] of `ctx`; `progress` is told of tokens as they are scored.

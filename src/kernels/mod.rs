@@ -8,6 +8,7 @@
 mod add_bias;
 pub mod attention;
 mod case;
+mod divergence;
 mod embed;
 mod gather;
 mod log_prob;
@@ -21,6 +22,7 @@ mod twin;
 
 pub use attention::Cache;
 pub use case::{Case, Compare, Input};
+pub use divergence::Divergence;
 pub use matrix::{Matrix, Shard};
 pub use twin::{Invocation, Slot};
 
@@ -43,6 +45,7 @@ pub const KERNELS: &[&Kernel] = &[
     &swiglu::KERNEL,
     &gather::KERNEL,
     &log_prob::KERNEL,
+    &divergence::KERNEL,
     &sample::KERNEL,
 ];
 

@@ -42,7 +42,7 @@ impl Recorder<'_> {
         let half = cache.head_dim / 2;
         let q = self.temporary(capacity * cache.heads * cache.head_dim, "q");
         let consts = cache.consts(WG);
-        let bindings = [rows, cache.pages, rotation, qkv, q, cache.keys, cache.values].map(Into::into);
+        let bindings = [rows, cache.pages, rotation, qkv, cache.keys, cache.values, q].map(Into::into);
         let pairs = (cache.heads + 2 * cache.kv_heads) * half;
         self.dispatch("rope_store", consts, bindings, [pairs.div_ceil(WG), capacity, 1]);
         q
@@ -50,7 +50,7 @@ impl Recorder<'_> {
 }
 
 fn twin(mut call: Invocation<'_>) {
-    let [rows, pages, rotation, qkv, q, keys, values] = call.take();
+    let [rows, pages, rotation, qkv, keys, values, q] = call.take();
     let (rows, pages, rotation, qkv) = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
     let (q, keys, values) = (q.floats_mut(), keys.words_mut(), values.words_mut());
     let [heads, kv_heads, half, page_len, max_pages] =

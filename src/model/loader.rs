@@ -5,15 +5,17 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
 use crate::format::{Affine, BLOCK, Kind, Packing, TILE_ROWS, Tile};
 use crate::kernels::{Matrix, Shard};
-use crate::quantize::{Flaw, LONGEST_GROUP, Quantizer};
+use crate::quantize::{Flaw, LONGEST_GROUP, Loss, Quantizer, Treatment};
 use crate::recording::{Buffer, Executor};
 use rayon::prelude::*;
+use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// Numbers that are unpacked at a time.
 const BATCH: usize = 4 << 20;
 
 /// How weights are stored on the device.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Weights {
     /// The layers' matrices.
     pub linear: Packing,
@@ -21,10 +23,13 @@ pub struct Weights {
     pub embedding: Packing,
     /// How codes are chosen where a packing has codes.
     pub quantizer: &'static Quantizer,
-    /// First round every matrix as this packing would, then store what that gives: tells what a quantizer
-    /// does apart from what a kernel does.
-    pub rounded: Option<Packing>,
+    /// What a tensor goes through before it is packed, by its name. A tensor that is packed as codes is left as
+    /// it is, and only measured: its packing is what treats it.
+    pub treatment: Option<Treat>,
 }
+
+/// Chooses a tensor's treatment by its name.
+pub type Treat = Rc<dyn Fn(&str) -> Option<Treatment>>;
 
 /// Reads a checkpoint's tensors onto a device.
 pub struct Loader<'a> {
@@ -33,11 +38,17 @@ pub struct Loader<'a> {
     /// Where they go.
     pub executor: &'a mut dyn Executor,
     /// How they are stored.
-    pub weights: Weights,
+    pub weights: &'a Weights,
     /// Positions that the model is to work at.
     pub positions: usize,
     /// Is told of each so many bytes read.
     pub progress: &'a mut dyn FnMut(u64),
+    /// Memory to use before any is created: that of the same model, loaded before.
+    pub reuse: VecDeque<Buffer>,
+    /// Memory that was used, in order.
+    pub buffers: Vec<Buffer>,
+    /// What treatment did to each tensor.
+    pub losses: Vec<(String, Loss)>,
 }
 
 impl Loader<'_> {
@@ -76,8 +87,18 @@ impl Loader<'_> {
     /// # Errors
     /// When the device has no room.
     pub fn table(&mut self, values: &[f32], name: &'static str) -> Result<Buffer> {
-        let buffer = self.executor.create(values.len() as u64 * 4, name)?;
+        let buffer = self.create(values.len() as u64 * 4, name)?;
         self.executor.upload(buffer, 0, bytemuck::cast_slice(values))?;
+        Ok(buffer)
+    }
+
+    /// Memory for `len` bytes.
+    fn create(&mut self, len: u64, name: &'static str) -> Result<Buffer> {
+        let buffer = match self.reuse.pop_front().filter(|b| (b.len, b.name) == (len, name)) {
+            Some(buffer) => buffer,
+            None => self.executor.create(len, name)?,
+        };
+        self.buffers.push(buffer);
         Ok(buffer)
     }
 
@@ -89,7 +110,19 @@ impl Loader<'_> {
         let mut tensors = Vec::with_capacity(parts.len());
         let mut rows = 0;
         for (name, part_rows) in parts {
-            tensors.push((rows, *part_rows, self.checkpoint.tensor(name, &[*part_rows, cols])?));
+            let tensor = self.checkpoint.tensor(name, &[*part_rows, cols])?;
+            let treated = match self.weights.treatment.as_ref().and_then(|treat| treat(name)) {
+                Some(treatment) => {
+                    let mut values = vec![0.0; part_rows * cols];
+                    tensor.read_f32(0..values.len(), &mut values);
+                    let loss = treatment.apply(&mut values, *part_rows, cols, name);
+                    let loss = loss.map_err(|flaw| flawed(flaw, name, &packing))?;
+                    self.losses.push((name.clone(), loss));
+                    (packing.format.kind == Kind::Float).then_some(values)
+                }
+                None => None,
+            };
+            tensors.push(Part { first: rows, rows: *part_rows, tensor, treated });
             rows += part_rows;
         }
         if !cols.is_multiple_of(BLOCK) {
@@ -104,7 +137,7 @@ impl Loader<'_> {
                 format!("groups of {group} weights, expected a multiple of {BLOCK} up to {LONGEST_GROUP}");
             return Err(Error::Usage(problem));
         }
-        let source_bytes: u64 = tensors.iter().map(|(_, _, t)| t.info().bytes.len() as u64).sum();
+        let source_bytes: u64 = tensors.iter().map(|part| part.tensor.info().bytes.len() as u64).sum();
         let words = (packing.format.tile_words)(cols, packing.group);
         let tiles = rows.div_ceil(TILE_ROWS);
         let shard_tiles = self.tiles_of_a_shard(&words).ok_or_else(|| {
@@ -114,18 +147,19 @@ impl Loader<'_> {
             )
         })?;
         let batch = (BATCH / (TILE_ROWS * cols)).clamp(1, shard_tiles);
+        let quantizer = self.weights.quantizer;
         let mut shards = Vec::new();
         for first_tile in (0..tiles).step_by(shard_tiles) {
             let end_tile = (first_tile + shard_tiles).min(tiles);
             let mut planes = Vec::with_capacity(words.len());
             for (&words, &name) in words.iter().zip(packing.format.planes) {
-                planes.push(self.executor.create((words * 4 * (end_tile - first_tile)) as u64, name)?);
+                planes.push(self.create((words * 4 * (end_tile - first_tile)) as u64, name)?);
             }
             for start in (first_tile..end_tile).step_by(batch) {
                 let end = (start + batch).min(end_tile);
                 let packed: Vec<Vec<Vec<u32>>> = (start..end)
                     .into_par_iter()
-                    .map(|tile| pack(&tensors, tile * TILE_ROWS, rows, cols, packing, &self.weights))
+                    .map(|tile| pack(&tensors, tile * TILE_ROWS, rows, cols, packing, quantizer))
                     .collect::<Result<_>>()?;
                 for (plane, &buffer) in planes.iter().enumerate() {
                     let offset = (words[plane] * 4 * (start - first_tile)) as u64;
@@ -149,48 +183,56 @@ impl Loader<'_> {
     }
 }
 
-/// Tensors with their first rows and counts of rows.
-type Parts<'a> = [(usize, usize, Tensor<'a>)];
+/// A tensor that is part of a matrix.
+struct Part<'a> {
+    /// Its first row in the matrix.
+    first: usize,
+    rows: usize,
+    tensor: Tensor<'a>,
+    /// Its weights where they are not the checkpoint's.
+    treated: Option<Vec<f32>>,
+}
+
+fn flawed(flaw: Flaw, name: &str, packing: &Packing) -> Error {
+    let problem = format!("is {} at [{}, {}]", flaw.value, flaw.row, flaw.col);
+    Error::tensor(
+        name,
+        match flaw.value.is_finite() {
+            true => {
+                format!("{problem}, beyond what {} holds (65504 is f16's greatest number)", packing.name())
+            }
+            false => format!("{problem}, expected finite numbers"),
+        },
+    )
+}
 
 fn pack(
-    parts: &Parts<'_>,
+    parts: &[Part<'_>],
     first: usize,
     rows: usize,
     cols: usize,
     packing: Packing,
-    weights: &Weights,
+    quantizer: &Quantizer,
 ) -> Result<Vec<Vec<u32>>> {
     let mut values = vec![0.0; TILE_ROWS * cols];
     let end = (first + TILE_ROWS).min(rows);
-    for (start, count, tensor) in parts {
-        let (from, to) = (first.max(*start), end.min(start + count));
+    for part in parts {
+        let (from, to) = (first.max(part.first), end.min(part.first + part.rows));
         if from < to {
             let out = &mut values[(from - first) * cols..(to - first) * cols];
-            tensor.read_f32((from - start) * cols..(to - start) * cols, out);
+            let range = (from - part.first) * cols..(to - part.first) * cols;
+            match &part.treated {
+                Some(treated) => out.copy_from_slice(&treated[range]),
+                None => part.tensor.read_f32(range, out),
+            }
         }
     }
-    let flawed = |flaw: Flaw| {
+    encode(&values, cols, packing, quantizer).map_err(|flaw| {
         let row = first + flaw.row;
-        let part = parts.iter().rev().find(|(start, _, _)| *start <= row);
-        let (name, row) = part.map_or(("", row), |(start, _, t)| (t.info().name.as_str(), row - start));
-        let problem = format!("is {} at [{row}, {}]", flaw.value, flaw.col);
-        Error::tensor(
-            name,
-            match flaw.value.is_finite() {
-                true => format!(
-                    "{problem}, beyond what {} holds (65504 is f16's greatest number)",
-                    packing.name()
-                ),
-                false => format!("{problem}, expected finite numbers"),
-            },
-        )
-    };
-    if let Some(rounded) = weights.rounded {
-        let planes = encode(&values, cols, rounded, weights.quantizer).map_err(flawed)?;
-        let planes: Vec<&[u32]> = planes.iter().map(Vec::as_slice).collect();
-        (rounded.format.unpack)(&planes, cols, rounded.group, &mut values);
-    }
-    encode(&values, cols, packing, weights.quantizer).map_err(flawed)
+        let part = parts.iter().rev().find(|part| part.first <= row);
+        let (name, first) = part.map_or(("", 0), |part| (part.tensor.info().name.as_str(), part.first));
+        flawed(Flaw { row: row - first, ..flaw }, name, &packing)
+    })
 }
 
 /// Packs a tile of numbers.

@@ -8,7 +8,7 @@ mod llama;
 mod loader;
 mod rope;
 
-pub use loader::{Loader, Weights};
+pub use loader::{Loader, Treat, Weights};
 
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};

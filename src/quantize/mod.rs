@@ -2,9 +2,16 @@
 //!
 //! A quantizer looks at one group of weights at a time and chooses its scale and zero; codes then follow by
 //! rounding to the nearest. A quantizer is one file and one line in [`QUANTIZERS`].
+//!
+//! A [`Treatment`] asks what a set of states does to a matrix apart from any packed format.
 
+mod lloyd;
 mod mse;
+mod nf4;
 mod rtn;
+mod treatment;
+
+pub use treatment::{Disturb, Granularity, Loss, Scheme, Treatment};
 
 use crate::format::{Affine, TILE_ROWS};
 use half::f16;
@@ -12,7 +19,7 @@ use half::f16;
 /// Every quantizer there is; the first is the default.
 pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER];
 
-/// The longest group that there is.
+/// The longest group of a packed format.
 pub const LONGEST_GROUP: usize = 128;
 
 /// A way to choose a group's scale and zero.
@@ -21,6 +28,18 @@ pub struct Quantizer {
     pub name: &'static str,
     /// Scale and zero for a group of finite weights and so many states, before they are rounded to f16.
     pub choose: fn(group: &[f32], states: u32) -> Grid,
+}
+
+impl PartialEq for Quantizer {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl std::fmt::Debug for Quantizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
 }
 
 /// The numbers that codes stand for: `scale · (code − zero)`.
@@ -79,22 +98,11 @@ impl Quantizer {
             let weights = &tile[row * cols..][..cols];
             let codes = &mut out.codes[row * cols..][..cols];
             for (g, (weights, codes)) in weights.chunks(group).zip(codes.chunks_mut(group)).enumerate() {
-                if let Some(i) = weights.iter().position(|w| !w.is_finite()) {
-                    return Err(Flaw { row, col: g * group + i, value: weights[i] });
-                }
-                let (scale, zero) = (self.choose)(weights, states).rounded();
-                if !scale.is_finite() || !zero.is_finite() {
-                    let i = weights
-                        .iter()
-                        .enumerate()
-                        .max_by(|a, b| a.1.abs().total_cmp(&b.1.abs()))
-                        .map_or(0, |m| m.0);
-                    return Err(Flaw { row, col: g * group + i, value: weights[i] });
-                }
+                let flaw = |i: usize| Flaw { row, col: g * group + i, value: weights[i] };
+                let (scale, zero) = self.fit(weights, states).map_err(flaw)?;
                 out.scales[row * groups + g] = scale;
                 out.zeros[row * groups + g] = zero;
-                let inverse = if scale == f16::ZERO { 0.0 } else { 1.0 / scale.to_f32() };
-                let zero = zero.to_f32();
+                let (inverse, zero) = (inverse(scale.to_f32()), zero.to_f32());
                 for (code, &w) in codes.iter_mut().zip(weights) {
                     *code = round((w * inverse + zero).clamp(0.0, top)) as u8;
                 }
@@ -102,12 +110,35 @@ impl Quantizer {
         }
         Ok(())
     }
+
+    /// Scale and zero of a group as they are stored; else the place of a weight that cannot be held.
+    fn fit(&self, group: &[f32], states: u32) -> Result<(f16, f16), usize> {
+        finite(group)?;
+        let (scale, zero) = (self.choose)(group, states).rounded();
+        if scale.is_finite() && zero.is_finite() { Ok((scale, zero)) } else { Err(farthest(group)) }
+    }
+}
+
+/// What weights are multiplied by for a code: a grid of scale 0 has only the one at its zero.
+#[inline(always)]
+fn inverse(scale: f32) -> f32 {
+    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+}
+
+/// Else the place of the first weight that is not finite.
+fn finite(group: &[f32]) -> Result<(), usize> {
+    group.iter().position(|w| !w.is_finite()).map_or(Ok(()), Err)
+}
+
+/// The place of the weight farthest from 0.
+fn farthest(group: &[f32]) -> usize {
+    group.iter().enumerate().max_by(|a, b| a.1.abs().total_cmp(&b.1.abs())).map_or(0, |m| m.0)
 }
 
 /// A weight that a format cannot hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flaw {
-    /// Row within the tile.
+    /// Row within the tile, or the treated matrix.
     pub row: usize,
     /// Column.
     pub col: usize,

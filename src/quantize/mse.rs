@@ -2,46 +2,99 @@
 //! each candidate then refined by the straight line that fits its codes best (ordinary least squares).
 
 use super::rtn::range;
-use super::{Grid, LONGEST_GROUP, Quantizer, round};
+use super::{Grid, LONGEST_GROUP, Quantizer, inverse, round};
+use rayon::prelude::*;
+use std::ops::{Div, Mul, Neg, Sub};
 
 pub const QUANTIZER: Quantizer = Quantizer { name: "mse", choose };
 
 /// Shares of the range that are tried. Below 0.7 nothing was ever best on bell-shaped groups of 32 to 128.
 const SHARES: [f32; 7] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
+/// Standard deviations about the mean that are tried on long groups, where a few outliers make the range many
+/// times as wide as what suits the rest.
+const DEVIATIONS: [f64; 12] = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 24.0];
+
+/// Weights of a long group that one thread works through at a time.
+const PIECE: usize = LONGEST_GROUP * 512;
+
+/// Rounds in which the best grid for a long group is refined further.
+const MOST_ROUNDS: usize = 8;
+
 fn choose(group: &[f32], states: u32) -> Grid {
+    if group.len() > LONGEST_GROUP {
+        return search_long(group, states);
+    }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
         return unsafe { search_avx2(group, states) };
     }
-    search(group, states)
+    search_short(group, states)
 }
 
 /// The same operations in the same order, eight at a time: the result is the same to the bit.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn search_avx2(group: &[f32], states: u32) -> Grid {
-    search(group, states)
+    search_short(group, states)
 }
 
 #[inline(always)]
-fn search(group: &[f32], states: u32) -> Grid {
+fn search_short(group: &[f32], states: u32) -> Grid {
     let (low, high) = range(group);
-    let mut best = Grid::spanning(low, high, states);
-    let mut least = Fit::of(group, best, states).error;
     let (middle, half) = ((low + high) / 2.0, (high - low) / 2.0);
-    for share in SHARES {
-        let mut grid = Grid::spanning(middle - half * share, middle + half * share, states);
+    let spans = SHARES.map(|share| (middle - half * share, middle + half * share));
+    let whole = Grid::spanning(low, high, states);
+    search::<false>(group, states, whole, spans)
+}
+
+fn search_long(group: &[f32], states: u32) -> Grid {
+    let (low, high) = range(group);
+    let n = group.len() as f64;
+    let mean = group.iter().map(|&w| f64::from(w)).sum::<f64>() / n;
+    let deviation = (group.iter().map(|&w| (f64::from(w) - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let spans = DEVIATIONS
+        .map(|k| ((mean - k * deviation) as f32, (mean + k * deviation) as f32))
+        .into_iter()
+        .filter(|&(from, to)| low < from || to < high)
+        .map(|(from, to)| (from.max(low), to.min(high)))
+        .chain([(low, high)]);
+    let whole = Grid::spanning(low, high, states);
+    let mut best = search::<true>(group, states, whole, spans);
+    let mut fitted = Fit::of::<true>(group, best, states);
+    for _ in 0..MOST_ROUNDS {
+        let Some(grid) = fitted.refined(group.len()) else { break };
+        let next = Fit::of::<true>(group, grid, states);
+        if next.error >= fitted.error {
+            break;
+        }
+        (best, fitted) = (grid, next);
+    }
+    best
+}
+
+/// The best grid from `best` and from `spans`. Whether the group is long is a constant: a function passed in
+/// would be compiled apart, without AVX2.
+#[inline(always)]
+fn search<const LONG: bool>(
+    group: &[f32],
+    states: u32,
+    mut best: Grid,
+    spans: impl IntoIterator<Item = (f32, f32)>,
+) -> Grid {
+    let mut least = Fit::of::<LONG>(group, best, states).error;
+    for (from, to) in spans {
+        let mut grid = Grid::spanning(from, to, states);
         for _ in 0..2 {
-            let fit = Fit::of(group, grid, states);
-            if fit.error < least {
-                (best, least) = (grid, fit.error);
+            let fitted = Fit::of::<LONG>(group, grid, states);
+            if fitted.error < least {
+                (best, least) = (grid, fitted.error);
             }
-            let Some(refined) = fit.refined(group.len()) else { break };
+            let Some(refined) = fitted.refined(group.len()) else { break };
             grid = refined;
         }
-        let error = Fit::of(group, grid, states).error;
+        let error = Fit::of::<LONG>(group, grid, states).error;
         if error < least {
             (best, least) = (grid, error);
         }
@@ -68,40 +121,92 @@ fn sum(a: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-/// What a grid does to a group, with the sums that the best line through (code, weight) needs.
+/// What a grid does to a group, with the sums that the best line through (code, weight) needs. Sums are f32 over
+/// up to [`LONGEST_GROUP`] weights, and f64 from there on.
 #[derive(Default)]
 struct Fit {
-    error: f32,
-    codes: f32,
-    codes_squared: f32,
-    weights: f32,
-    products: f32,
+    error: f64,
+    codes: f64,
+    codes_squared: f64,
+    weights: f64,
+    products: f64,
 }
 
 impl Fit {
-    /// Groups are whole blocks of eight columns, at most [`LONGEST_GROUP`].
     #[inline(always)]
-    fn of(group: &[f32], grid: Grid, states: u32) -> Self {
+    fn of<const LONG: bool>(group: &[f32], grid: Grid, states: u32) -> Self {
+        if LONG { Fit::of_many(group, grid, states) } else { Fit::of_few(group, grid, states) }
+    }
+
+    /// Of a group of at most [`LONGEST_GROUP`].
+    #[inline(always)]
+    fn of_few(group: &[f32], grid: Grid, states: u32) -> Self {
         let (scale, zero) = grid.rounded();
         let (scale, zero, top) = (scale.to_f32(), zero.to_f32(), (states - 1) as f32);
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+        let inverse = inverse(scale);
         let (mut code, mut off) = ([0.0f32; LONGEST_GROUP], [0.0f32; LONGEST_GROUP]);
         let (code, off) = (&mut code[..group.len()], &mut off[..group.len()]);
         for ((code, off), &w) in code.iter_mut().zip(off.iter_mut()).zip(group) {
             *code = round((w * inverse + zero).clamp(0.0, top));
             *off = scale * (*code - zero) - w;
         }
-        let (error, codes_squared, products) = (dot(off, off), dot(code, code), dot(code, group));
-        let (codes, weights) = (sum(code), sum(group));
-        Fit { error, codes, codes_squared, weights, products }
+        Fit {
+            error: dot(off, off).into(),
+            codes: sum(code).into(),
+            codes_squared: dot(code, code).into(),
+            weights: sum(group).into(),
+            products: dot(code, group).into(),
+        }
+    }
+
+    /// Of a group of any length. The pieces are added up in order, so that the result is the same on any number of
+    /// threads.
+    fn of_many(group: &[f32], grid: Grid, states: u32) -> Self {
+        let piece = |piece: &[f32]| {
+            piece
+                .chunks(LONGEST_GROUP)
+                .map(|chunk| Fit::of_few(chunk, grid, states))
+                .fold(Fit::default(), Fit::plus)
+        };
+        if group.len() <= PIECE {
+            return piece(group);
+        }
+        let pieces: Vec<Fit> = group.par_chunks(PIECE).map(piece).collect();
+        pieces.into_iter().fold(Fit::default(), Fit::plus)
+    }
+
+    fn plus(self, other: Fit) -> Fit {
+        Fit {
+            error: self.error + other.error,
+            codes: self.codes + other.codes,
+            codes_squared: self.codes_squared + other.codes_squared,
+            weights: self.weights + other.weights,
+            products: self.products + other.products,
+        }
     }
 
     /// The least-squares line w ≈ scale · code + offset, as a grid; none where all codes are one.
+    #[inline(always)]
     fn refined(&self, n: usize) -> Option<Grid> {
-        let n = n as f32;
-        let spread = self.codes_squared * n - self.codes * self.codes;
-        let scale = (self.products * n - self.codes * self.weights) / spread;
-        let offset = (self.weights - scale * self.codes) / n;
-        (spread > 0.0 && scale > 0.0).then(|| Grid { scale, zero: -offset / scale })
+        let Fit { codes, codes_squared, weights, products, .. } = *self;
+        if n > LONGEST_GROUP {
+            let (scale, zero) = line(n as f64, codes, codes_squared, weights, products)?;
+            return Some(Grid { scale: scale as f32, zero: zero as f32 });
+        }
+        let [codes, codes_squared] = [codes as f32, codes_squared as f32];
+        let (scale, zero) = line(n as f32, codes, codes_squared, weights as f32, products as f32)?;
+        Some(Grid { scale, zero })
     }
+}
+
+/// Scale and zero of the line, in either precision.
+#[inline(always)]
+fn line<T>(n: T, codes: T, codes_squared: T, weights: T, products: T) -> Option<(T, T)>
+where
+    T: Copy + Default + PartialOrd + Neg<Output = T> + Sub<Output = T> + Mul<Output = T> + Div<Output = T>,
+{
+    let spread = codes_squared * n - codes * codes;
+    let scale = (products * n - codes * weights) / spread;
+    let offset = (weights - scale * codes) / n;
+    (spread > T::default() && scale > T::default()).then(|| (scale, -offset / scale))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::chat::ChatTemplate;
+use crate::checkpoint::shipped;
 use crate::error::{Error, Result};
 
 /// Larger files than this are not read: the largest tokenizers in use have about 40 MB.
@@ -139,6 +140,9 @@ impl Tokenizer {
 
 /// A file's bytes; `None` where there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    if let Some(bytes) = shipped::file(path) {
+        return Ok(Some(bytes.to_vec()));
+    }
     match std::fs::metadata(path) {
         Ok(meta) if meta.len() > MAX_FILE => {
             let problem = format!("has {} bytes, expected at most {MAX_FILE}", meta.len());

@@ -10,11 +10,11 @@ pub const TASK: Task = Task {
     make,
     examples: "\
 Question: Evaluate ((3<5 and 2>7) or 4>1).
-Thought: 3<5 and 2>7 = false; false or 4>1 = true
+Thought: 3<5 and 2>7: true and false = false; false or 4>1: false or true = true
 Answer: true
 
 Question: Evaluate (((8>6 xor 1<9) or 5<2) and 0<4).
-Thought: 8>6 xor 1<9 = false; false or 5<2 = false; false and 0<4 = false
+Thought: 8>6 xor 1<9: true xor true = false; false or 5<2: false or false = false; false and 0<4: false and true = false
 Answer: false
 
 ",
@@ -40,7 +40,7 @@ fn make(random: &mut Random, steps: usize) -> Made {
             _ => ("xor", value != other),
         };
         prompt += &format!(" {operator} {text})");
-        thought.push(format!("{known} {operator} {text} = {result}"));
+        thought.push(format!("{known} {operator} {text}: {value} {operator} {other} = {result}"));
         value = result;
         known = result.to_string();
     }

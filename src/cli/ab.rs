@@ -1,0 +1,523 @@
+//! `infer ab`: do sixteen states preserve reasoning?
+
+use super::args::Common;
+use super::console::{Console, Interruptible, Output};
+use super::generate::at_least_one;
+use super::side_by_side;
+use super::tasks::steps;
+use crate::capabilities::Capabilities;
+use crate::checkpoint::{Checkpoint, Config, Source, locate, shipped};
+use crate::engine::{Engine, OpenOptions, Plan as Memory, open_device};
+use crate::error::{Error, Result};
+use crate::experiment::arms::{Arm, Role, arms, is_embedding};
+use crate::experiment::assemble::Terms;
+use crate::experiment::journal::{Header, Journal};
+use crate::experiment::output::{results_json, sha256, write_all};
+use crate::experiment::prompts::{Mode, Prompter, Style, worked};
+use crate::experiment::results::{ArmInfo, DeviceInfo, ModelInfo, PlanInfo, Results};
+use crate::experiment::run::{Plan, Run};
+use crate::experiment::stats::Verdict;
+use crate::experiment::tasks::{Question, Split, TASKS, Task};
+use crate::experiment::{questions, report};
+use crate::model;
+use crate::text::Tokenizer;
+use indicatif::ProgressBar;
+use pollster::block_on;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
+use std::io::IsTerminal;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+/// Tokens that all sequences together may hold in a cache, so that many arms fit in memory.
+const CACHED_TOKENS: usize = 8192;
+
+const EXAMPLES: &str = "\
+Examples:
+  infer ab                                          the model inside the program: FP16 against INT4, with controls
+  infer ab -m DIR --arms f16,q4,q4:tensor           the first arm is the reference
+  infer ab -m DIR --prompt \"Why is the sky blue?\"   both arms side by side as they write
+  infer ab -m DIR --questions mine.jsonl            lines of {\"prompt\": …, \"answer\": …}; id, choices, thought if you like
+  infer ab -m DIR --text file.txt                   predictions on your own text
+  infer ab --report out/ --expect preserved         files to keep; exit code 1 for another verdict
+
+Arms: f16; q8, q4 (256 and 16 evenly spaced states); uN (N of them, 2 to 256); nf4; lutN (placed by Lloyd-Max);
+noise (f16 with Gaussian errors as large as q4's); broken (q4 with its scales shuffled). After a colon, the weights
+that share states: 32, 64, 128, channel or tensor, as in q4:64 or lut16:tensor. @rtn or @mse chooses the quantizer.
+
+Verdicts: PRESERVED (no worse by --margin), DEGRADED (worse), CATASTROPHIC (less than half of what the reference has
+beyond guessing is left), INCONCLUSIVE (too few questions). A run that is interrupted goes on where it was.";
+
+/// Tell whether a model with 16 weight states still reasons, with controls and honest statistics
+///
+/// Every arm is the same model with its weights stored in another way, and nothing else changed: same kernels,
+/// cache, batches, prompts; greedy. Arms answer the same questions, with written steps and without, and predict the
+/// same texts.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A model directory, a .safetensors file or a hub id [default: the model inside the program]
+    #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
+    model: Option<String>,
+    /// The arms, the reference first
+    #[arg(long, default_value = "f16,q4", value_delimiter = ',', value_name = "LIST", help_heading = "Model")]
+    arms: Vec<String>,
+    /// Leave out the controls q8, noise and broken (f16 against itself always runs)
+    #[arg(long, help_heading = "Model")]
+    no_controls: bool,
+    /// Leave the embedding and the output matrix in 16-bit floats
+    #[arg(long, help_heading = "Model")]
+    keep_embedding: bool,
+    /// One prompt: both arms side by side as they write, and nothing else
+    #[arg(long, value_name = "TEXT", help_heading = "What is asked")]
+    #[arg(conflicts_with_all = ["questions", "text", "report", "expect"])]
+    prompt: Option<String>,
+    /// Questions of your own, one JSON object a line
+    #[arg(long, value_name = "PATH", help_heading = "What is asked", conflicts_with = "text")]
+    questions: Option<PathBuf>,
+    /// Compare predictions on this text, and ask nothing
+    #[arg(long, value_name = "PATH", help_heading = "What is asked")]
+    text: Option<PathBuf>,
+    /// Tasks to ask about, as `infer tasks list` names them
+    #[arg(long, default_value = "all", value_delimiter = ',', value_name = "LIST")]
+    #[arg(help_heading = "What is asked")]
+    tasks: Vec<String>,
+    /// Reasoning steps: a number, or a range
+    #[arg(short = 'k', long, default_value = "1-8", value_name = "K", value_parser = steps)]
+    #[arg(help_heading = "What is asked")]
+    steps: RangeInclusive<usize>,
+    /// Questions of each task and number of steps
+    #[arg(short, long, default_value_t = 8, value_name = "N", value_parser = at_least_one)]
+    #[arg(help_heading = "What is asked")]
+    n: usize,
+    /// Where random numbers start
+    #[arg(long, default_value_t = 1, value_name = "S", help_heading = "What is asked")]
+    seed: u64,
+    /// With written steps, without, or both
+    #[arg(long, default_value = "both", value_parser = ["both", "thought", "direct"])]
+    #[arg(hide_possible_values = true, value_name = "both|thought|direct", help_heading = "What is asked")]
+    modes: String,
+    /// Most tokens of a reply [default: twice the longest worked one; 256 for questions of your own]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "What is asked")]
+    max_tokens: Option<usize>,
+    /// Points of accuracy that count as no loss; fixed before the run
+    #[arg(long, default_value_t = 3.0, value_name = "POINTS", help_heading = "What is shown")]
+    margin: f64,
+    /// Keep results.json, samples_*.jsonl, report.html and the journal in this directory
+    #[arg(long, value_name = "DIR", help_heading = "What is shown")]
+    report: Option<PathBuf>,
+    /// Exit with 1 unless every arm that was asked for has this verdict
+    #[arg(long, value_name = "VERDICT", help_heading = "What is shown")]
+    #[arg(value_parser = ["preserved", "degraded", "catastrophic", "inconclusive"])]
+    expect: Option<String>,
+    /// Sequences that run at once
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "What is shown")]
+    sequences: Option<usize>,
+}
+
+/// A model of which all is known but its weights.
+pub struct Subject {
+    /// As the user named it.
+    pub name: String,
+    /// Where it lies.
+    pub source: Source,
+    /// Its configuration.
+    pub config: Config,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its weights' files.
+    pub checkpoint: Checkpoint,
+}
+
+impl Subject {
+    /// Finds a model; none is the one inside the program.
+    pub fn open(name: Option<&str>) -> Result<Self> {
+        let name = name.filter(|name| !name.is_empty()).unwrap_or(shipped::NAME);
+        let source = locate(name)?;
+        let config = Config::open(&source.directory)?;
+        model::architecture(&config)?;
+        let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
+        let checkpoint = Checkpoint::open(&source.weights)?;
+        Ok(Subject { name: name.to_owned(), source, config, tokenizer, checkpoint })
+    }
+
+    /// What is told of it.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo {
+            name: self.name.clone(),
+            architecture: self.config.architecture.clone(),
+            parameters: self.checkpoint.parameters(),
+            layers: self.config.num_hidden_layers,
+            weights_hash: self.checkpoint.hash(),
+        }
+    }
+
+    /// The tokens that end a text.
+    pub fn end(&self) -> Vec<u32> {
+        let mut end = self.config.eos_token_ids.clone();
+        end.extend(self.tokenizer.eos());
+        end.dedup();
+        end
+    }
+
+    /// Opens the device and loads every arm.
+    pub fn load(
+        &self,
+        arms: &[Arm],
+        (context, sequences): (usize, usize),
+        executor: Box<dyn crate::recording::Executor>,
+        bar: &ProgressBar,
+    ) -> Result<Engine> {
+        let options = OpenOptions {
+            weights: arms[0].weights(),
+            context: Some(context),
+            sequences,
+            progress: &mut |bytes| bar.inc(bytes),
+        };
+        let mut engine = Engine::open(&self.source, &self.checkpoint, executor, options)?;
+        for arm in &arms[1..] {
+            engine.add_arm(&self.checkpoint, &arm.weights(), &mut |bytes| bar.inc(bytes))?;
+        }
+        Ok(engine)
+    }
+}
+
+/// What is told of a device.
+pub fn device_info(capabilities: &Capabilities) -> DeviceInfo {
+    DeviceInfo {
+        name: capabilities.device.clone(),
+        backend: capabilities.backend.clone(),
+        driver: capabilities.driver.clone(),
+    }
+}
+
+/// Runs.
+pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
+    // First what costs nothing and can be wrong.
+    if !(args.margin > 0.0 && args.margin < 100.0) {
+        return Err(Error::Usage(format!("--margin is {}, expected points between 0 and 100", args.margin)));
+    }
+    let controls = !args.no_controls && args.prompt.is_none();
+    let arms = arms(&args.arms, controls, !args.keep_embedding)?;
+    let questions = match &args.questions {
+        Some(path) => questions::read(path)?,
+        None if args.text.is_some() || args.prompt.is_some() => Vec::new(),
+        None => generate(args)?,
+    };
+    let text = args.text.as_deref().map(|path| super::perplexity::read(path).map(|text| (path, text))).transpose()?;
+    let subject = Subject::open(args.model.as_deref())?;
+    if let Some(prompt) = &args.prompt {
+        return side_by_side::run(&subject, &arms[..2], prompt, args.max_tokens, common, console);
+    }
+    let prompter = Prompter::new(&subject.tokenizer, args.questions.is_some())?;
+    let modes = match (args.modes.as_str(), questions.is_empty()) {
+        (_, true) => Vec::new(),
+        ("thought", _) => vec![Mode::Thought],
+        ("direct", _) => vec![Mode::Direct],
+        _ => vec![Mode::Thought, Mode::Direct],
+    };
+    let lengths = Lengths::of(&questions, &modes, &prompter, args)?;
+    let text = text
+        .map(|(path, text)| Ok::<_, Error>((path.display().to_string(), subject.tokenizer.encode(&text, true)?)))
+        .transpose()?;
+    let context = if text.is_some() { 257 } else { lengths.context };
+    let context = Memory::context(&subject.config, Some(context.min(subject.config.max_position_embeddings)))?;
+    if lengths.prompt + 2 > context {
+        return Err(Error::Usage(format!(
+            "the longest prompt has {} tokens, and the model allows {context} with its reply",
+            lengths.prompt
+        )));
+    }
+    let sequences = args.sequences.unwrap_or_else(|| (CACHED_TOKENS / context).clamp(1, 32));
+    let plan = Plan { arms, questions, modes, text, max_tokens: lengths.reply, end: subject.end() };
+
+    let opened = block_on(open_device(&common.choice()))?;
+    if let Some(note) = &opened.note {
+        console.note(note);
+    }
+    let device = device_info(opened.executor.capabilities());
+    let model = subject.info();
+    let header = header(args, &plan, &model, &device, prompter.style, sequences);
+    let path = match &args.report {
+        Some(directory) => directory.join("journal.jsonl"),
+        None => cache()?.join(format!("ab-{}.jsonl", &header.hash[..16])),
+    };
+    let mut journal = Journal::open(&path, header)?;
+    if !journal.is_empty() {
+        console.note(format_args!("going on with the run of {} ({})", journal.header.date, path.display()));
+    }
+    console.say(format_args!(
+        "{}: {} on {}, {} questions{}",
+        model.name,
+        plan.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", "),
+        device.name,
+        plan.questions.len(),
+        if plan.modes.len() == 2 { ", each with thought and without" } else { "" }
+    ));
+    let bytes = subject.checkpoint.total_bytes() * plan.arms.len() as u64;
+    let bar = console.bar(bytes, "loading", "{bytes} of {total_bytes}");
+    let engine = subject.load(&plan.arms, (context, sequences), opened.executor, &bar);
+    bar.finish_and_clear();
+    let mut engine = engine?;
+
+    let bar = console.bar(plan.work(), "asking", "{pos} of {len}, {elapsed} so far, {eta} left");
+    let interruptible = Interruptible::new();
+    let found = Run {
+        plan: &plan,
+        engine: &mut engine,
+        prompter: &prompter,
+        journal: &mut journal,
+        progress: &mut |n| bar.inc(n),
+        interrupted: &|| interruptible.interrupted(),
+    }
+    .all();
+    bar.finish_and_clear();
+    let found = found?;
+    drop(interruptible);
+
+    let digits = digits(&subject.tokenizer, &found.targets)?;
+    let is_digit = |token: u32| digits.get(&token).copied().unwrap_or(false);
+    let terms = Terms { plan: &plan, margin: args.margin / 100.0, seed: args.seed, is_digit: &is_digit };
+    let arm_infos = arm_infos(&plan.arms, &engine, &subject.checkpoint);
+    let mut tasks: Vec<String> = Vec::new();
+    for question in &plan.questions {
+        if !tasks.contains(&question.task) {
+            tasks.push(question.task.clone());
+        }
+    }
+    let results = Results {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        date: journal.header.date.clone(),
+        plan: PlanInfo {
+            hash: journal.header.hash.clone(),
+            margin: args.margin / 100.0,
+            seed: args.seed,
+            tasks,
+            questions: plan.questions.len(),
+            prompts: json!(prompter.style).as_str().unwrap_or_default().to_owned(),
+            sequences,
+        },
+        cells: terms.cells(&found),
+        comparisons: terms.comparisons(&found),
+        limits: limits(&plan, &engine, args, prompter.style),
+        arms: arm_infos,
+        model,
+        device,
+        seconds: journal.seconds,
+    };
+    let mut out = Output::default();
+    let written = args.report.as_deref().map(|dir| write_all(dir, &results, &plan, &prompter, &found));
+    let written = written.transpose()?;
+    if common.json {
+        out.json(&results_json(&results))?;
+    } else {
+        let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let _ = out.write(&report::table(&results, color))?;
+    }
+    if let Some(path) = written {
+        console.say(format_args!("report: {}", path.display()));
+    } else {
+        journal.discard();
+    }
+    expect(args, &plan, &results)
+}
+
+/// The questions of the tasks that were named.
+fn generate(args: &Args) -> Result<Vec<Question>> {
+    let tasks = match args.tasks.as_slice() {
+        [all] if all == "all" => TASKS.to_vec(),
+        names => names.iter().map(|name| Task::named(name.trim())).collect::<Result<_>>()?,
+    };
+    let mut questions = Vec::new();
+    for task in tasks {
+        for k in args.steps.clone().filter(|k| task.steps.contains(k)) {
+            questions.extend(task.generate(k, args.n, args.seed, Split::Test)?);
+        }
+    }
+    match questions.is_empty() {
+        true => Err(Error::Usage(format!("no task has questions of {:?} steps", args.steps))),
+        false => Ok(questions),
+    }
+}
+
+/// Tokens of prompts and replies.
+struct Lengths {
+    prompt: usize,
+    reply: usize,
+    context: usize,
+}
+
+impl Lengths {
+    fn of(questions: &[Question], modes: &[Mode], prompter: &Prompter<'_>, args: &Args) -> Result<Self> {
+        let (mut prompt, mut reply) = (0, 0);
+        for question in questions {
+            for &mode in modes {
+                let text = prompter.text(question, mode)?;
+                let (all, from) = prompter.encode_after(&text, &worked(question, mode))?;
+                prompt = prompt.max(from);
+                reply = reply.max(all.len() - from);
+            }
+        }
+        let usual = if args.questions.is_some() { 256 } else { 2 * reply + 16 };
+        let reply = args.max_tokens.unwrap_or(usual);
+        Ok(Lengths { prompt, reply, context: prompt + reply + 2 })
+    }
+}
+
+/// All that is fixed before the run, and its hash.
+fn header(
+    args: &Args,
+    plan: &Plan,
+    model: &ModelInfo,
+    device: &DeviceInfo,
+    style: Style,
+    sequences: usize,
+) -> Header {
+    let text = plan.text.as_ref().map(|(name, tokens)| json!([name, sha256(bytemuck::cast_slice(tokens))]));
+    let fixed = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "model": model,
+        "device": device,
+        "baseline": std::env::var_os("INFER_BASELINE").is_some(),
+        "arms": plan.arms.iter().map(|arm| json!([arm.name, arm.role.name(), arm.embedding])).collect::<Vec<_>>(),
+        "questions": sha256(json!(plan.questions).to_string().as_bytes()),
+        "text": text,
+        "modes": plan.modes,
+        "prompts": style,
+        "margin": args.margin,
+        "seed": args.seed,
+        "max_tokens": plan.max_tokens,
+        "sequences": sequences,
+    });
+    Header {
+        journal: "sixteen-states ab 1".to_owned(),
+        date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        hash: sha256(fixed.to_string().as_bytes()),
+        plan: fixed,
+    }
+}
+
+/// Where journals of runs without a report lie.
+pub fn cache() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || set("HOME").map(|home| home.join(".cache"));
+    let base = set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(home);
+    Ok(base.unwrap_or_else(std::env::temp_dir).join("sixteen-states"))
+}
+
+/// Which of the tokens that were predicted are (part of) numbers.
+fn digits(tokenizer: &Tokenizer, targets: &[Vec<u32>]) -> Result<HashMap<u32, bool>> {
+    let all: HashSet<u32> = targets.iter().flatten().copied().collect();
+    let is = |token: u32| Ok(tokenizer.decode(&[token])?.chars().any(|c| c.is_ascii_digit()));
+    all.into_iter().map(|token| Ok((token, is(token)?))).collect()
+}
+
+fn arm_infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Vec<ArmInfo> {
+    let shapes: Vec<(&str, usize, usize)> = checkpoint
+        .tensors()
+        .filter_map(|info| match info.shape[..] {
+            [rows, cols] => Some((info.name.as_str(), rows, cols)),
+            _ => None,
+        })
+        .collect();
+    let weights: f64 = shapes.iter().map(|(_, rows, cols)| (rows * cols) as f64).sum();
+    let infos = arms.iter().zip(engine.arms()).map(|(arm, loaded)| {
+        let bits = |name: &str, rows, cols| match &arm.treatment {
+            Some(treatment) if arm.embedding || !is_embedding(name) => treatment.bits_per_weight(rows, cols),
+            _ => 16.0,
+        };
+        let bits: f64 =
+            shapes.iter().map(|&(name, rows, cols)| bits(name, rows, cols) * (rows * cols) as f64).sum();
+        let sum = |of: fn(&crate::quantize::Loss) -> f64| loaded.losses.iter().map(|(_, loss)| of(loss)).sum::<f64>();
+        let (error, power) = (sum(|loss| loss.error), sum(|loss| loss.power));
+        let distinct = match loaded.losses.len() {
+            0 => shapes.iter().map(|s| distinct(checkpoint, s)).sum::<f64>() / shapes.len().max(1) as f64,
+            n => sum(|loss| loss.distinct as f64) / n as f64,
+        };
+        ArmInfo {
+            name: arm.name.clone(),
+            description: arm.description(),
+            role: arm.role.name().to_owned(),
+            states: arm.treatment.and_then(|t| t.states()).map(|states| states as usize),
+            distinct,
+            bits: bits / weights.max(1.0),
+            relative_error: if power > 0.0 { error / power } else { 0.0 },
+            embedding: arm.embedding && arm.treatment.is_some(),
+        }
+    });
+    infos.collect()
+}
+
+/// Different numbers of a tensor as 16-bit floats.
+fn distinct(checkpoint: &Checkpoint, (name, rows, cols): &(&str, usize, usize)) -> f64 {
+    let Ok(tensor) = checkpoint.tensor(name, &[*rows, *cols]) else { return 0.0 };
+    let mut seen = vec![false; 1 << 16];
+    let mut row = vec![0.0; *cols];
+    for r in 0..*rows {
+        tensor.read_f32(r * cols..(r + 1) * cols, &mut row);
+        row.iter().for_each(|&w| seen[half::f16::from_f32(w).to_bits() as usize] = true);
+    }
+    seen.iter().filter(|&&seen| seen).count() as f64
+}
+
+/// What a reader has to know.
+fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String> {
+    let mut limits = Vec::new();
+    for (arm, loaded) in plan.arms.iter().zip(engine.arms()).filter(|(arm, _)| arm.role == Role::Asked) {
+        let inner = loaded.losses.iter().filter(|(name, _)| !is_embedding(name));
+        let (error, power) = inner.fold((0.0, 0.0), |(e, p), (_, loss)| (e + loss.error, p + loss.power));
+        if power > 0.0 && error / power < 1e-4 && arm.treatment.and_then(|t| t.states()).is_some_and(|s| s <= 32) {
+            limits.push(format!(
+                "The layers' weights were rounded before they were published: {} changes them by {:.1e} of their \
+                 power only. This run cannot tell what 16 states do to a model that was never rounded.",
+                arm.name,
+                error / power
+            ));
+        }
+    }
+    limits.push(match plan.arms.iter().any(|arm| arm.embedding) {
+        true => "The embedding and the output matrix are treated like all other matrices.".to_owned(),
+        false => "The embedding and the output matrix stay in 16-bit floats in every arm.".to_owned(),
+    });
+    limits.push("Vectors (norms, biases), keys, values and activations are the same in every arm.".to_owned());
+    match style {
+        Style::Native => limits.push(
+            "The model was trained on questions of this kind, made by the same generator; those asked here are \
+             held out by a hash of their text. What holds for it need not hold for a large language model."
+                .to_owned(),
+        ),
+        Style::FewShot => limits.push(
+            "The model was not trained on these tasks: it sees two worked examples before each question. Where the \
+             reference itself is near chance there is nothing to lose, and the verdict says so."
+                .to_owned(),
+        ),
+        Style::Chat => limits.push("Questions go through the model's chat template.".to_owned()),
+    }
+    if args.questions.is_none() && args.text.is_none() {
+        limits.push(
+            "Estimates of information are the models' own likelihoods, not measurements: I(X;Z) is held against a \
+             few other questions only."
+                .to_owned(),
+        );
+    }
+    limits
+}
+
+/// Whether the verdicts are those that were expected.
+fn expect(args: &Args, plan: &Plan, results: &Results) -> Result<()> {
+    let Some(expected) = &args.expect else { return Ok(()) };
+    for arm in plan.arms.iter().filter(|arm| arm.role == Role::Asked) {
+        let Some(found) = results.comparisons.iter().find(|c| c.arm == arm.name) else { continue };
+        let verdict = match found.overall.verdict {
+            Verdict::Preserved => "preserved",
+            Verdict::Degraded => "degraded",
+            Verdict::Catastrophic => "catastrophic",
+            Verdict::Inconclusive => "inconclusive",
+        };
+        if verdict != expected {
+            return Err(Error::Model(format!("{}: expected {expected}, found {verdict}", arm.name)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Arms: one model with its weights treated in several ways, and nothing else changed.
+
+use crate::error::{Error, Result};
+use crate::format::{Format, Packing};
+use crate::model::Weights;
+use crate::quantize::{Disturb, Granularity, QUANTIZERS, Scheme, Treatment};
+use std::rc::Rc;
+
+/// The name of the arm that is the reference once more.
+pub const AGAIN: &str = "f16-again";
+
+/// Why an arm is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// What the others are compared with.
+    Reference,
+    /// The user asked for it.
+    Asked,
+    /// Its result is known beforehand: where it does not come out, nothing else can be believed.
+    Control,
+}
+
+impl Role {
+    /// As it stands in the results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Reference => "reference",
+            Role::Asked => "asked",
+            Role::Control => "control",
+        }
+    }
+}
+
+/// An arm.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    /// Its name, unique in a run.
+    pub name: String,
+    /// Why it is there.
+    pub role: Role,
+    /// What its weights go through; none for 16-bit floats.
+    pub treatment: Option<Treatment>,
+    /// Whether the embedding and the output matrix are treated too.
+    pub embedding: bool,
+}
+
+/// The arms of a run: those asked for, the first being the reference, and the controls.
+///
+/// # Errors
+/// When a name is not an arm's, or there are fewer than two.
+pub fn arms(names: &[String], controls: bool, embedding: bool) -> Result<Vec<Arm>> {
+    let mut arms: Vec<Arm> = Vec::new();
+    let mut add = |name: &str, role: Role| -> Result<()> {
+        let treatment = Treatment::parse(if name == AGAIN { "f16" } else { name }).map_err(Error::Usage)?;
+        let name = match &treatment {
+            Some(treatment) => treatment.name(),
+            None if role == Role::Control => AGAIN.to_owned(),
+            None => "f16".to_owned(),
+        };
+        if arms.iter().any(|arm| arm.name == name) {
+            return match role {
+                Role::Control => Ok(()),
+                _ => Err(Error::Usage(format!("--arms names {name} twice"))),
+            };
+        }
+        arms.push(Arm { name, role, treatment, embedding });
+        Ok(())
+    };
+    for (i, name) in names.iter().enumerate() {
+        add(name.trim(), if i == 0 { Role::Reference } else { Role::Asked })?;
+    }
+    if names.len() < 2 {
+        return Err(Error::Usage("--arms needs at least two arms, such as f16,q4".to_owned()));
+    }
+    // The reference against itself costs little and is never left out.
+    if names[0].trim() == "f16" {
+        add(AGAIN, Role::Control)?;
+    }
+    if controls {
+        ["q8:32", "noise:32", "broken:32"].into_iter().try_for_each(|name| add(name, Role::Control))?;
+    }
+    Ok(arms)
+}
+
+impl Arm {
+    /// How its weights are stored. 16 and 256 evenly spaced states in short groups run in their packed format; all
+    /// else as 16-bit floats that hold what its states hold.
+    pub fn weights(&self) -> Weights {
+        let packing = self.treatment.as_ref().and_then(packed).unwrap_or(Packing::F16);
+        let quantizer = self.treatment.as_ref().map_or(QUANTIZERS[0], Treatment::quantizer);
+        let (treatment, all) = (self.treatment, self.embedding);
+        Weights {
+            linear: packing,
+            embedding: if all { packing } else { Packing::F16 },
+            quantizer,
+            treatment: Some(Rc::new(move |name: &str| treatment.filter(|_| all || !is_embedding(name)))),
+        }
+    }
+
+    /// In words.
+    pub fn description(&self) -> String {
+        match &self.treatment {
+            Some(treatment) => treatment.description(),
+            None if self.role == Role::Control => "16-bit floats once more, loaded apart".to_owned(),
+            None => "16-bit floats".to_owned(),
+        }
+    }
+}
+
+/// Whether a tensor is the embedding or the output matrix.
+pub fn is_embedding(tensor: &str) -> bool {
+    ["embed_tokens", "lm_head"].iter().any(|name| tensor.contains(name))
+}
+
+/// The packed format that holds exactly what a treatment leaves.
+fn packed(treatment: &Treatment) -> Option<Packing> {
+    let format = match (treatment.scheme, treatment.disturb) {
+        (Scheme::Uniform { states: 16 }, Disturb::None) => Format::named("q4")?,
+        (Scheme::Uniform { states: 256 }, Disturb::None) => Format::named("q8")?,
+        _ => return None,
+    };
+    match treatment.granularity {
+        Granularity::Group(group) => Some(Packing { format, group }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(asked: &[&str], controls: bool) -> Result<Vec<String>> {
+        let asked: Vec<String> = asked.iter().map(|s| (*s).to_owned()).collect();
+        Ok(arms(&asked, controls, true)?.into_iter().map(|arm| arm.name).collect())
+    }
+
+    #[test]
+    fn controls_join_those_asked_for() {
+        assert_eq!(names(&["f16", "q4"], false).unwrap(), ["f16", "q4:32", AGAIN]);
+        let all = names(&["f16", "q8", "q4"], true).unwrap();
+        assert_eq!(all, ["f16", "q8:32", "q4:32", AGAIN, "noise:32", "broken:32"]);
+    }
+
+    #[test]
+    fn arms_that_are_none_are_refused() {
+        for bad in [&["f16"][..], &["f16", "q5000"], &["f16", "f16"], &["f16", ""], &["f16", "q4", "q4:32"]] {
+            assert_eq!(names(bad, true).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn packed_formats_serve_where_they_hold_the_same() {
+        let run = |name: &str| arms(&["f16".to_owned(), name.to_owned()], false, true).unwrap()[1].weights();
+        assert_eq!(run("q4:64").linear.name(), "q4/64");
+        assert_eq!(run("q8").linear.name(), "q8/32");
+        for floats in ["q4:tensor", "nf4", "noise", "broken", "u15:32"] {
+            assert_eq!(run(floats).linear.name(), "f16", "{floats}");
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The run: every arm writes and scores the same texts, in the same batches, through the same kernels.
+//!
+//! Work comes in units that are journaled as they are done. A unit's content depends on the plan and on earlier
+//! units alone, so an interrupted run ends in the same results as one that was not.
+
+use super::arms::{Arm, Role};
+use super::journal::Journal;
+use super::prompts::{Mode, Prompter, after_thought, answer, thought, worked};
+use super::results::AttentionDrift;
+use super::tasks::Question;
+use crate::engine::{Engine, Request, Sampling, Text};
+use crate::error::{Error, Result};
+use crate::text::TokenStream;
+use pollster::block_on;
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+
+/// Questions of a unit.
+const CHUNK: usize = 64;
+
+/// Most questions of the crossover, of the estimates of information, and of the look at attention.
+const CROSSED: usize = 128;
+const INFORMED: usize = 24;
+const ATTENDED: usize = 6;
+
+/// Other questions against which a thought is held in the estimate of I(X;Z).
+const OTHERS: usize = 4;
+
+/// Most tokens of an answer that follows a given thought.
+const ANSWER_TOKENS: usize = 16;
+
+/// Tokens of a window of a user's own text.
+const WINDOW: usize = 256;
+
+/// What is fixed before the run.
+pub struct Plan {
+    /// The arms, in the order in which the engine has them.
+    pub arms: Vec<Arm>,
+    /// The questions.
+    pub questions: Vec<Question>,
+    /// With and without thought.
+    pub modes: Vec<Mode>,
+    /// A text to compare predictions on, in place of worked solutions: its name and its tokens.
+    pub text: Option<(String, Vec<u32>)>,
+    /// Most tokens of a reply.
+    pub max_tokens: usize,
+    /// Tokens that end a text.
+    pub end: Vec<u32>,
+}
+
+/// A reply to a question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// What the model wrote.
+    pub text: String,
+    /// The same as tokens.
+    pub tokens: Vec<u32>,
+    /// Whether it did not come to an end.
+    pub cut: bool,
+}
+
+/// Predictions of the tokens of a text.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Predicted {
+    /// Of each token by the reference: ln p, entropy in nats, margin of the likeliest token.
+    pub reference: Vec<[f32; 3]>,
+    /// By arm, of each token: KL in nats, ln q, 1 where both hold the same token likeliest.
+    pub arms: Vec<Vec<[f32; 3]>>,
+}
+
+/// Answers of the crossover, for one question: `[who thinks][who answers]`, 0 the reference, 1 the arm.
+pub type Crossed = [[String; 2]; 2];
+
+/// Estimates for one question in bits: I(Z;Y|X) and I(X;Z), each `[whose thought][scored by whom]`.
+pub type Informed = [[[f64; 2]; 2]; 2];
+
+/// Everything that was found.
+#[derive(Default)]
+pub struct Found {
+    /// By mode, by arm, by question.
+    pub replies: Vec<Vec<Vec<Reply>>>,
+    /// On worked solutions or the user's text.
+    pub predicted: Vec<Predicted>,
+    /// The predicted tokens of each of those texts.
+    pub targets: Vec<Vec<u32>>,
+    /// On the reference's own replies, by question, where they are not the worked solution.
+    pub own: Vec<Option<Predicted>>,
+    /// By asked arm: its number, the questions' numbers and what came of each.
+    pub crossed: Vec<(usize, Vec<usize>, Vec<Crossed>)>,
+    /// Likewise.
+    pub informed: Vec<(usize, Vec<usize>, Vec<Informed>)>,
+    /// By arm asked for.
+    pub attention: Vec<(usize, Vec<AttentionDrift>)>,
+}
+
+impl Plan {
+    /// Questions (and texts) that the run goes through, for its progress.
+    pub fn work(&self) -> u64 {
+        let (asked, questions) = (self.asked().count(), self.questions.len());
+        let written = self.modes.len() * self.arms.len() * questions;
+        let crossed = if self.modes.contains(&Mode::Thought) { asked * questions.min(CROSSED) } else { 0 };
+        (written + self.texts_len() + crossed) as u64
+    }
+
+    fn texts_len(&self) -> usize {
+        self.text.as_ref().map_or(self.questions.len(), |(_, tokens)| tokens.len().div_ceil(WINDOW))
+    }
+
+    fn asked(&self) -> impl Iterator<Item = usize> {
+        (1..self.arms.len()).filter(|&arm| self.arms[arm].role == Role::Asked)
+    }
+}
+
+/// What a run works with.
+pub struct Run<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The engine, with the plan's arms.
+    pub engine: &'a mut Engine,
+    /// How questions are put.
+    pub prompter: &'a Prompter<'a>,
+    /// What is done.
+    pub journal: &'a mut Journal,
+    /// Is told of questions as they are done.
+    pub progress: &'a mut dyn FnMut(u64),
+    /// Whether to stop at the next token; what is journaled stays.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+impl Run<'_> {
+    /// Does all that is not done yet.
+    ///
+    /// # Errors
+    /// When a question does not fit the model, the device fails, the journal cannot be written, or the user
+    /// interrupts.
+    pub fn all(mut self) -> Result<Found> {
+        let mut found = Found::default();
+        for &mode in &self.plan.modes {
+            let arms = 0..self.plan.arms.len();
+            found.replies.push(arms.map(|arm| self.write(arm, mode)).collect::<Result<_>>()?);
+        }
+        self.predict(&mut found)?;
+        if let Some(mode) = self.plan.modes.iter().position(|&mode| mode == Mode::Thought) {
+            let replies = std::mem::take(&mut found.replies[mode]);
+            found.own = self.predict_own(&replies, &found.targets)?;
+            for arm in self.plan.asked() {
+                let numbers = spread(self.plan.questions.len(), CROSSED);
+                let crossed = self.cross(arm, &numbers, &replies)?;
+                found.crossed.push((arm, numbers, crossed));
+                let numbers = spread(self.plan.questions.len(), INFORMED);
+                let informed = self.inform(arm, &numbers, &replies)?;
+                found.informed.push((arm, numbers, informed));
+            }
+            found.replies[mode] = replies;
+        }
+        for arm in self.plan.asked() {
+            found.attention.push((arm, self.attend(arm)?));
+        }
+        Ok(found)
+    }
+
+    fn check_interrupt(&self) -> Result<()> {
+        check(self.interrupted)
+    }
+
+    /// Replies of an arm to all questions.
+    fn write(&mut self, arm: usize, mode: Mode) -> Result<Vec<Reply>> {
+        let mut replies = Vec::new();
+        for (chunk, questions) in self.plan.questions.chunks(CHUNK).enumerate() {
+            let unit = format!("write/{}/{}/{chunk}", self.plan.arms[arm].name, mode.name());
+            let (engine, plan, prompter, interrupted) =
+                (&mut *self.engine, self.plan, self.prompter, self.interrupted);
+            let written = self.journal.unit(&unit, || {
+                let prompts: Vec<String> =
+                    questions.iter().map(|q| prompter.text(q, mode)).collect::<Result<_>>()?;
+                engine.select(arm);
+                generate(engine, plan, prompter, interrupted, mode, &prompts, plan.max_tokens)
+            });
+            self.check_interrupt()?;
+            replies.extend(written?);
+            (self.progress)(questions.len() as u64);
+        }
+        Ok(replies)
+    }
+
+    /// The worked solution of a question after its prompt, to its end.
+    fn worked_text(&self, question: &Question, mode: Mode) -> Result<Text> {
+        let prompt = self.prompter.text(question, mode)?;
+        let (mut tokens, from) = self.prompter.encode_after(&prompt, &worked(question, mode))?;
+        tokens.extend(self.plan.end.first());
+        Ok(Text { tokens, from })
+    }
+
+    /// Predictions of worked solutions, or of the user's text.
+    fn predict(&mut self, found: &mut Found) -> Result<()> {
+        let mode = self.plan.modes.first().copied().unwrap_or(Mode::Direct);
+        let texts: Vec<Text> = match &self.plan.text {
+            Some((_, tokens)) => tokens
+                .chunks(WINDOW)
+                .filter(|window| window.len() > 1)
+                .map(|window| Text { tokens: window.to_vec(), from: 1 })
+                .collect(),
+            None => self.plan.questions.iter().map(|q| self.worked_text(q, mode)).collect::<Result<_>>()?,
+        };
+        found.targets = texts.iter().map(|text| text.tokens[text.from..].to_vec()).collect();
+        for (chunk, texts) in texts.chunks(CHUNK).enumerate() {
+            let engine = &mut *self.engine;
+            let predicted = self.journal.unit(&format!("predict/{chunk}"), || compare(engine, texts))?;
+            self.check_interrupt()?;
+            found.predicted.extend(predicted);
+            (self.progress)(texts.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Predictions of the reference's own replies where they are not the worked solutions: the margins of its
+    /// choices there.
+    fn predict_own(&mut self, replies: &[Vec<Reply>], targets: &[Vec<u32>]) -> Result<Vec<Option<Predicted>>> {
+        let mut own = vec![None; self.plan.questions.len()];
+        let differs = |q: &usize| {
+            let reply = &replies[0][*q].tokens;
+            let worked = targets.get(*q).filter(|_| self.plan.text.is_none());
+            !reply.is_empty() && worked.is_none_or(|worked| !worked.starts_with(reply))
+        };
+        let numbers: Vec<usize> = (0..self.plan.questions.len()).filter(differs).collect();
+        for (chunk, numbers) in numbers.chunks(CHUNK).enumerate() {
+            let (engine, plan, prompter) = (&mut *self.engine, self.plan, self.prompter);
+            let predicted = self.journal.unit(&format!("own/{chunk}"), || {
+                let text = |&q: &usize| -> Result<Text> {
+                    let mut tokens = prompter.encode(&prompter.text(&plan.questions[q], Mode::Thought)?)?;
+                    let from = tokens.len();
+                    tokens.extend(&replies[0][q].tokens);
+                    Ok(Text { tokens, from })
+                };
+                compare(engine, &numbers.iter().map(text).collect::<Result<Vec<_>>>()?)
+            })?;
+            self.check_interrupt()?;
+            numbers.iter().zip(predicted).for_each(|(&q, predicted)| own[q] = Some(predicted));
+        }
+        Ok(own)
+    }
+
+    /// Answers from the thoughts of either to either.
+    fn cross(&mut self, arm: usize, numbers: &[usize], replies: &[Vec<Reply>]) -> Result<Vec<Crossed>> {
+        let mut crossed = Vec::new();
+        for (chunk, numbers) in numbers.chunks(CHUNK).enumerate() {
+            let unit = format!("cross/{}/{chunk}", self.plan.arms[arm].name);
+            let (engine, plan, prompter, interrupted) =
+                (&mut *self.engine, self.plan, self.prompter, self.interrupted);
+            let found = self.journal.unit(&unit, || {
+                let mut found = vec![Crossed::default(); numbers.len()];
+                for (t, thinker) in [0, arm].into_iter().enumerate() {
+                    let prompt = |&q: &usize| -> Result<String> {
+                        let prompt = prompter.text(&plan.questions[q], Mode::Thought)?;
+                        Ok(prompt + &after_thought(thought(&replies[thinker][q].text)))
+                    };
+                    let prompts: Vec<String> = numbers.iter().map(prompt).collect::<Result<_>>()?;
+                    for (a, answerer) in [0, arm].into_iter().enumerate() {
+                        engine.select(answerer);
+                        let mode = Mode::Direct;
+                        let texts =
+                            generate(engine, plan, prompter, interrupted, mode, &prompts, ANSWER_TOKENS)?;
+                        for (found, reply) in found.iter_mut().zip(texts) {
+                            found[t][a] = answer(mode, &reply.text).unwrap_or_default().to_owned();
+                        }
+                    }
+                }
+                Ok(found)
+            });
+            self.check_interrupt()?;
+            crossed.extend(found?);
+            (self.progress)(numbers.len() as u64);
+        }
+        Ok(crossed)
+    }
+
+    /// Estimates of information, question by question.
+    fn inform(&mut self, arm: usize, numbers: &[usize], replies: &[Vec<Reply>]) -> Result<Vec<Informed>> {
+        let unit = format!("inform/{}", self.plan.arms[arm].name);
+        let (engine, plan, prompter) = (&mut *self.engine, self.plan, self.prompter);
+        let informed = self.journal.unit(&unit, || {
+            // The texts of one thinker: for each question the answer after its thought, the answer at once, the
+            // thought after its question, and the thought after other questions.
+            let texts = |thinker: usize| -> Result<Vec<Text>> {
+                let mut texts = Vec::new();
+                let text = |prompt: &str, rest: &str| -> Result<Text> {
+                    let (tokens, from) = prompter.encode_after(prompt, rest)?;
+                    Ok(Text { tokens, from })
+                };
+                for &q in numbers {
+                    let question = &plan.questions[q];
+                    let thought = thought(&replies[thinker][q].text);
+                    let answer = format!(" {}", question.answer);
+                    let prompt = prompter.text(question, Mode::Thought)?;
+                    texts.push(text(&format!("{prompt}{}", after_thought(thought)), &answer)?);
+                    texts.push(text(&prompter.text(question, Mode::Direct)?, &answer)?);
+                    // An empty thought still ends.
+                    let ended = after_thought(thought);
+                    texts.push(text(&prompt, &ended)?);
+                    for other in others(&plan.questions, q) {
+                        texts.push(text(&prompter.text(&plan.questions[other], Mode::Thought)?, &ended)?);
+                    }
+                }
+                Ok(texts)
+            };
+            let mut informed = vec![Informed::default(); numbers.len()];
+            for (t, thinker) in [0, arm].into_iter().enumerate() {
+                let texts = texts(thinker)?;
+                for (s, scorer) in [0, arm].into_iter().enumerate() {
+                    engine.select(scorer);
+                    let scores = block_on(engine.score_all(&texts))?;
+                    let mut bits = scores
+                        .iter()
+                        .map(|text| text.iter().map(|&l| f64::from(l)).sum::<f64>() / std::f64::consts::LN_2);
+                    for (found, &q) in informed.iter_mut().zip(numbers) {
+                        let mut next = || bits.next().unwrap_or_default();
+                        let (after, at_once, own) = (next(), next(), next());
+                        let rest: Vec<f64> = others(&plan.questions, q).iter().map(|_| next()).collect();
+                        found[0][t][s] = after - at_once;
+                        found[1][t][s] = if rest.is_empty() { 0.0 } else { own - log2_mean_exp2(&rest) };
+                    }
+                }
+            }
+            engine.select(0);
+            Ok(informed)
+        })?;
+        self.check_interrupt()?;
+        Ok(informed)
+    }
+
+    /// How far an arm's attention is from the reference's.
+    fn attend(&mut self, arm: usize) -> Result<Vec<AttentionDrift>> {
+        let mode = self.plan.modes.first().copied().unwrap_or(Mode::Direct);
+        let texts: Vec<Vec<u32>> = match &self.plan.text {
+            Some((_, tokens)) => tokens.chunks(WINDOW).take(1).map(<[u32]>::to_vec).collect(),
+            None => spread(self.plan.questions.len(), ATTENDED)
+                .into_iter()
+                .map(|q| Ok(self.worked_text(&self.plan.questions[q], mode)?.tokens))
+                .collect::<Result<_>>()?,
+        };
+        let engine = &mut *self.engine;
+        let drift = self.journal.unit(&format!("attention/{}", self.plan.arms[arm].name), || {
+            let mut sums: Vec<(usize, usize, [f64; 3])> = Vec::new();
+            let mut rows = 0;
+            for tokens in &texts {
+                engine.select(0);
+                let reference = block_on(engine.attention(tokens))?;
+                engine.select(arm);
+                let other = block_on(engine.attention(tokens))?;
+                engine.select(0);
+                let heads = reference.iter().zip(&other).enumerate().flat_map(|(layer, (a, b))| {
+                    a.iter().zip(b).enumerate().map(move |(head, (a, b))| (layer, head, a, b))
+                });
+                for (i, (layer, head, a, b)) in heads.enumerate() {
+                    if sums.len() == i {
+                        sums.push((layer, head, [0.0; 3]));
+                    }
+                    for (a, b) in a.iter().zip(b) {
+                        let apart: f64 =
+                            a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / 2.0;
+                        let found = [apart, entropy_bits(a), entropy_bits(b)];
+                        sums[i].2.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+                    }
+                }
+                rows += tokens.len();
+            }
+            let drift = |(layer, head, sums): (usize, usize, [f64; 3])| {
+                let [distance, entropy_reference, entropy_arm] = sums.map(|sum| sum / rows.max(1) as f64);
+                AttentionDrift { layer, head, distance, entropy_reference, entropy_arm }
+            };
+            Ok(sums.into_iter().map(drift).collect::<Vec<_>>())
+        })?;
+        self.check_interrupt()?;
+        Ok(drift)
+    }
+}
+
+fn check(interrupted: &dyn Fn() -> bool) -> Result<()> {
+    match interrupted() {
+        true => Err(Error::Model(
+            "interrupted; the same command goes on from here, and ends in the same results".to_owned(),
+        )),
+        false => Ok(()),
+    }
+}
+
+/// At most `most` numbers below `n`, evenly apart.
+fn spread(n: usize, most: usize) -> Vec<usize> {
+    let count = n.min(most);
+    (0..count).map(|i| i * n / count).collect()
+}
+
+/// Questions that are like question `q`, to hold its thought against: of the same task and number of steps first.
+fn others(questions: &[Question], q: usize) -> Vec<usize> {
+    let kind = |i: usize| (&questions[i].task, questions[i].steps);
+    let like = (0..questions.len()).filter(|&i| i != q && kind(i) == kind(q));
+    let unlike = (0..questions.len()).filter(|&i| i != q && kind(i) != kind(q));
+    like.chain(unlike).take(OTHERS).collect()
+}
+
+fn entropy_bits(p: &[f32]) -> f64 {
+    p.iter().map(|&p| f64::from(p)).filter(|&p| p > 0.0).map(|p| -p * p.log2()).sum()
+}
+
+/// log2 of the mean of 2^x.
+fn log2_mean_exp2(x: &[f64]) -> f64 {
+    let greatest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    greatest + (x.iter().map(|x| (x - greatest).exp2()).sum::<f64>() / x.len() as f64).log2()
+}
+
+fn compare(engine: &mut Engine, texts: &[Text]) -> Result<Vec<Predicted>> {
+    engine.select(0);
+    let by_arm = block_on(engine.compare(texts))?;
+    let predicted = |text: usize| {
+        let arms = by_arm.iter().map(|arm| arm[text].iter().map(|d| [d.kl, d.arm, d.same_top]).collect());
+        let reference = by_arm[0][text].iter().map(|d| [d.reference, d.entropy, d.margin]).collect();
+        Predicted { reference, arms: arms.collect() }
+    };
+    Ok((0..texts.len()).map(predicted).collect())
+}
+
+/// Continues prompts greedily with the selected arm.
+fn generate(
+    engine: &mut Engine,
+    plan: &Plan,
+    prompter: &Prompter<'_>,
+    interrupted: &dyn Fn() -> bool,
+    mode: Mode,
+    prompts: &[String],
+    max_tokens: usize,
+) -> Result<Vec<Reply>> {
+    let requests: Vec<Request> = prompts
+        .iter()
+        .map(|prompt| {
+            let prompt = prompter.encode(prompt)?;
+            Ok(Request { prompt, max_tokens, sampling: Sampling::GREEDY, end: plan.end.clone() })
+        })
+        .collect::<Result<_>>()?;
+    let mut streams: Vec<TokenStream<'_>> = requests
+        .iter()
+        .map(|request| TokenStream::new(prompter.tokenizer, &request.prompt))
+        .collect::<Result<_>>()?;
+    let mut texts = vec![String::new(); requests.len()];
+    let mut complete = vec![false; requests.len()];
+    let mut failed = None;
+    let generations = block_on(engine.generate(&requests, &mut |request, token| {
+        match streams[request].push(token) {
+            Ok(piece) => texts[request].push_str(&piece.unwrap_or_default()),
+            Err(e) => failed = Some(e),
+        }
+        complete[request] = prompter.complete(mode, &texts[request]);
+        match complete[request] || failed.is_some() || interrupted() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }))?;
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    // What was broken off is no reply.
+    check(interrupted)?;
+    let mut replies = Vec::with_capacity(texts.len());
+    for (((generation, stream), mut text), complete) in
+        generations.into_iter().zip(streams).zip(texts).zip(complete)
+    {
+        text.push_str(&stream.finish()?);
+        let cut = !complete && generation.stop != crate::engine::Stop::Eos;
+        replies.push(Reply { text, tokens: generation.tokens, cut });
+    }
+    Ok(replies)
+}

@@ -19,7 +19,7 @@ fn open(bits: u32, change: impl FnOnce(&mut Capabilities)) -> Result<Engine> {
     let source = locate(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama"))?;
     let checkpoint = Checkpoint::open(&source.weights)?;
     let packing = packing(bits, 32);
-    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], rounded: None };
+    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], treatment: None };
     let options = OpenOptions { weights, context: Some(CONTEXT), sequences: 1, progress: &mut |_| {} };
     Engine::open(&source, &checkpoint, Box::new(Cpu::limited(change)), options)
 }

@@ -98,7 +98,7 @@ pub struct Args {
     #[arg(long, default_value = "both", value_parser = ["both", "thought", "direct"])]
     #[arg(hide_possible_values = true, value_name = "both|thought|direct", help_heading = "What is asked")]
     modes: String,
-    /// Most tokens of a reply [default: twice the longest worked one; 256 for questions of your own]
+    /// Most tokens of a reply [default: half more than the longest worked one; 256 for questions of your own]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "What is asked")]
     max_tokens: Option<usize>,
     /// Points of accuracy that count as no loss; fixed before the run
@@ -221,6 +221,11 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let text = text
         .map(|(path, text)| Ok::<_, Error>((path.display().to_string(), subject.tokenizer.encode(&text, true)?)))
         .transpose()?;
+    if let Some((name, tokens)) = &text
+        && tokens.len() < 2
+    {
+        return Err(Error::file(name, format!("the text has {} tokens, expected at least 2", tokens.len())));
+    }
     let context = if text.is_some() { 257 } else { lengths.context };
     let context = Memory::context(&subject.config, Some(context.min(subject.config.max_position_embeddings)))?;
     if lengths.prompt + 2 > context {
@@ -359,7 +364,7 @@ impl Lengths {
                 reply = reply.max(all.len() - from);
             }
         }
-        let usual = if args.questions.is_some() { 256 } else { 2 * reply + 16 };
+        let usual = if args.questions.is_some() { 256 } else { reply + reply / 2 + 8 };
         let reply = args.max_tokens.unwrap_or(usual);
         Ok(Lengths { prompt, reply, context: prompt + reply + 2 })
     }

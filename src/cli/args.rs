@@ -1,5 +1,6 @@
 //! Options that several commands share.
 
+use crate::checkpoint::shipped;
 use crate::engine::{DeviceChoice, Sampling};
 use crate::error::{Error, Result};
 use crate::format::{Format, Packing};
@@ -45,7 +46,7 @@ impl Common {
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// A .safetensors file (its config.json and tokenizer.json beside it), a model directory, or the id of a
-    /// model on a hub, owner/name, which is fetched once
+    /// model on a hub, owner/name, which is fetched once [default: reasoner, a small model inside the program]
     #[arg(short, long, env = "INFER_MODEL")]
     pub model: Option<String>,
     /// Bits of a weight: 16 as floats; 8 or 4 as codes that share a scale and a zero by group
@@ -75,15 +76,9 @@ fn group() -> impl TypedValueParser<Value = usize> {
 }
 
 impl ModelArgs {
-    /// The model that was named.
-    pub fn name(&self) -> Result<&str> {
-        self.model.as_deref().filter(|name| !name.is_empty()).ok_or_else(|| {
-            Error::Usage(
-                "no model: name one with --model (or INFER_MODEL): a .safetensors file, a model directory or a \
-                 hub id (owner/name); infer --help shows examples"
-                    .to_owned(),
-            )
-        })
+    /// The model that was named, or else the one inside the program.
+    pub fn name(&self) -> &str {
+        self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(shipped::NAME)
     }
 
     /// How weights are stored.

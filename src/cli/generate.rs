@@ -63,7 +63,7 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
 /// Continues a prompt, or chats.
 pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
     let sampling = args.sampling.sampling()?;
-    let model = args.model.name()?;
+    let model = args.model.name();
     if args.text.raw && args.text.system.is_some() {
         return Err(Error::Usage(
             "--system goes through the chat template, which --raw leaves out".to_owned(),

@@ -14,6 +14,7 @@ mod generate;
 mod perplexity;
 mod session;
 mod side_by_side;
+mod sweep;
 mod tasks;
 
 use crate::error::{Error, Result};
@@ -61,6 +62,7 @@ enum Command {
     Ab(ab::Args),
     Devices(devices::Args),
     Perplexity(perplexity::Args),
+    Sweep(sweep::Args),
     Tasks(tasks::Args),
 }
 
@@ -87,7 +89,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["ab", "devices", "perplexity", "tasks"];
+    let names = ["ab", "devices", "perplexity", "sweep", "tasks"];
     let command = Cli::command().mut_args(hidden);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
@@ -103,6 +105,7 @@ impl Cli {
                     Command::Ab(args) => ab::run(&args, &self.common, &console),
                     Command::Devices(args) => devices::run(&args, &self.common, &console),
                     Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
+                    Command::Sweep(args) => sweep::run(&args, &self.common, &console),
                     Command::Tasks(args) => tasks::run(&args, &self.common, &console),
                 }
             }

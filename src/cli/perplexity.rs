@@ -48,7 +48,6 @@ pub struct Args {
 
 /// Measures.
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
-    args.model.name()?;
     let text = read(&args.file)?;
     let description = Description::open(&args.model)?;
     let most = description.config.max_position_embeddings;

@@ -31,7 +31,7 @@ pub struct Description {
 impl Description {
     /// Finds the model and reads its configuration and tokenizer.
     pub fn open(args: &ModelArgs) -> Result<Self> {
-        let name = args.name()?.to_owned();
+        let name = args.name().to_owned();
         let source = locate(&name)?;
         let config = Config::open(&source.directory)?;
         model::architecture(&config)?;

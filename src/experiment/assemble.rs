@@ -39,7 +39,8 @@ impl Terms<'_> {
     pub fn cells(&self, found: &Found) -> Vec<Cell> {
         let mut cells = Vec::new();
         for (arm, info) in self.plan.arms.iter().enumerate() {
-            for (m, &mode) in self.plan.modes.iter().enumerate() {
+            let modes = self.plan.modes.iter().enumerate();
+            for (m, &mode) in modes.filter(|(m, _)| !found.replies[*m][arm].is_empty()) {
                 for (task, steps) in kinds(&self.plan.questions) {
                     let numbers: Vec<usize> = (0..self.plan.questions.len())
                         .filter(|&q| {
@@ -79,8 +80,8 @@ impl Terms<'_> {
         let name = self.plan.arms[arm].name.clone();
         // The first mode is the one that is judged: with thought, unless there is only the other.
         let (overall, tasks) = self.judgements(found, 0, arm);
-        let direct = match self.plan.modes.len() {
-            2 => {
+        let direct = match found.replies.get(1) {
+            Some(replies) if !replies[arm].is_empty() => {
                 let (overall, mut tasks) = self.judgements(found, 1, arm);
                 tasks.push(overall);
                 tasks
@@ -209,10 +210,10 @@ impl Terms<'_> {
             reference.iter().zip(other).map(|(a, b)| divergence(a, b)).collect();
         // Of each choice of the reference in its own reply, where that is known.
         let margins = |q: usize| -> &[[f32; 3]] {
-            match (&found.own.get(q).and_then(Option::as_ref), found.predicted.get(q)) {
-                (Some(own), _) => &own.reference,
-                (None, Some(worked)) if self.plan.text.is_none() => &worked.reference,
-                _ => &[],
+            let solution = || found.solved.iter().position(|&s| s == q).map(|i| &found.predicted[i]);
+            match found.own.get(q).and_then(Option::as_ref).or_else(solution) {
+                Some(predicted) => &predicted.reference,
+                None => &[],
             }
         };
         let mut at: Vec<f64> = Vec::new();
@@ -255,6 +256,7 @@ impl Terms<'_> {
             of.iter().sum::<f64>() / of.len().max(1) as f64
         };
         let direct = self.plan.modes.iter().position(|&mode| mode == Mode::Direct);
+        let direct = direct.filter(|&direct| !found.replies[direct][arm].is_empty());
         let thinking = direct.and_then(|direct| {
             let units: Vec<Thinking> = (0..questions.len())
                 .map(|q| Thinking {

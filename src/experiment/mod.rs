@@ -15,4 +15,5 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod stats;
+pub mod sweep;
 pub mod tasks;

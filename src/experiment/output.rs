@@ -80,8 +80,7 @@ fn samples(plan: &Plan, prompter: &Prompter<'_>, found: &Found) -> Result<Vec<(S
     let mut files: Vec<(String, String)> = Vec::new();
     for (m, &mode) in plan.modes.iter().enumerate() {
         for (a, arm) in plan.arms.iter().enumerate() {
-            for (doc_id, question) in plan.questions.iter().enumerate() {
-                let reply = &found.replies[m][a][doc_id];
+            for ((doc_id, question), reply) in plan.questions.iter().enumerate().zip(&found.replies[m][a]) {
                 let prompt = prompter.text(question, mode)?;
                 let said = answer(mode, &reply.text).unwrap_or_default();
                 let doc = json!(question);

@@ -18,13 +18,16 @@ use std::ops::ControlFlow;
 /// Questions of a unit.
 const CHUNK: usize = 64;
 
+/// Most questions whose worked solutions are predicted.
+const PREDICTED: usize = 164;
+
 /// Most questions of the crossover, of the estimates of information, and of the look at attention.
-const CROSSED: usize = 128;
-const INFORMED: usize = 24;
+const CROSSED: usize = 64;
+const INFORMED: usize = 16;
 const ATTENDED: usize = 6;
 
 /// Other questions against which a thought is held in the estimate of I(X;Z).
-const OTHERS: usize = 4;
+const OTHERS: usize = 3;
 
 /// Most tokens of an answer that follows a given thought.
 const ANSWER_TOKENS: usize = 16;
@@ -77,12 +80,14 @@ pub type Informed = [[[f64; 2]; 2]; 2];
 /// Everything that was found.
 #[derive(Default)]
 pub struct Found {
-    /// By mode, by arm, by question.
+    /// By mode, by arm, by question; none where an arm is not asked in a mode.
     pub replies: Vec<Vec<Vec<Reply>>>,
     /// On worked solutions or the user's text.
     pub predicted: Vec<Predicted>,
     /// The predicted tokens of each of those texts.
     pub targets: Vec<Vec<u32>>,
+    /// The questions that they are the solutions of; none for the user's text.
+    pub solved: Vec<usize>,
     /// On the reference's own replies, by question, where they are not the worked solution.
     pub own: Vec<Option<Predicted>>,
     /// By asked arm: its number, the questions' numbers and what came of each.
@@ -97,13 +102,19 @@ impl Plan {
     /// Questions (and texts) that the run goes through, for its progress.
     pub fn work(&self) -> u64 {
         let (asked, questions) = (self.asked().count(), self.questions.len());
-        let written = self.modes.len() * self.arms.len() * questions;
+        let writes = |&mode: &Mode| (0..self.arms.len()).filter(|&arm| self.asks(arm, mode)).count();
+        let written = self.modes.iter().map(writes).sum::<usize>() * questions;
         let crossed = if self.modes.contains(&Mode::Thought) { asked * questions.min(CROSSED) } else { 0 };
         (written + self.texts_len() + crossed) as u64
     }
 
     fn texts_len(&self) -> usize {
-        self.text.as_ref().map_or(self.questions.len(), |(_, tokens)| tokens.len().div_ceil(WINDOW))
+        self.text.as_ref().map_or(self.questions.len().min(PREDICTED), |(_, tokens)| tokens.len().div_ceil(WINDOW))
+    }
+
+    /// Whether an arm answers in a mode. Controls answer in the first alone, which is the one that is judged.
+    fn asks(&self, arm: usize, mode: Mode) -> bool {
+        self.arms[arm].role != Role::Control || self.modes.first() == Some(&mode)
     }
 
     fn asked(&self) -> impl Iterator<Item = usize> {
@@ -136,13 +147,17 @@ impl Run<'_> {
     pub fn all(mut self) -> Result<Found> {
         let mut found = Found::default();
         for &mode in &self.plan.modes {
-            let arms = 0..self.plan.arms.len();
-            found.replies.push(arms.map(|arm| self.write(arm, mode)).collect::<Result<_>>()?);
+            let mut replies = Vec::new();
+            for arm in 0..self.plan.arms.len() {
+                let wanted = self.plan.asks(arm, mode);
+                replies.push(if wanted { self.write(arm, mode)? } else { Vec::new() });
+            }
+            found.replies.push(replies);
         }
         self.predict(&mut found)?;
         if let Some(mode) = self.plan.modes.iter().position(|&mode| mode == Mode::Thought) {
             let replies = std::mem::take(&mut found.replies[mode]);
-            found.own = self.predict_own(&replies, &found.targets)?;
+            found.own = self.predict_own(&replies, &found)?;
             for arm in self.plan.asked() {
                 let numbers = spread(self.plan.questions.len(), CROSSED);
                 let crossed = self.cross(arm, &numbers, &replies)?;
@@ -200,7 +215,11 @@ impl Run<'_> {
                 .filter(|window| window.len() > 1)
                 .map(|window| Text { tokens: window.to_vec(), from: 1 })
                 .collect(),
-            None => self.plan.questions.iter().map(|q| self.worked_text(q, mode)).collect::<Result<_>>()?,
+            None => {
+                found.solved = spread(self.plan.questions.len(), PREDICTED);
+                let solved = found.solved.iter().map(|&q| self.worked_text(&self.plan.questions[q], mode));
+                solved.collect::<Result<_>>()?
+            }
         };
         found.targets = texts.iter().map(|text| text.tokens[text.from..].to_vec()).collect();
         for (chunk, texts) in texts.chunks(CHUNK).enumerate() {
@@ -213,14 +232,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Predictions of the reference's own replies where they are not the worked solutions: the margins of its
-    /// choices there.
-    fn predict_own(&mut self, replies: &[Vec<Reply>], targets: &[Vec<u32>]) -> Result<Vec<Option<Predicted>>> {
+    /// Predictions of the reference's own replies from which an arm's differ, unless they are worked solutions that
+    /// were predicted: the margins of its choices there.
+    fn predict_own(&mut self, replies: &[Vec<Reply>], found: &Found) -> Result<Vec<Option<Predicted>>> {
         let mut own = vec![None; self.plan.questions.len()];
         let differs = |q: &usize| {
             let reply = &replies[0][*q].tokens;
-            let worked = targets.get(*q).filter(|_| self.plan.text.is_none());
-            !reply.is_empty() && worked.is_none_or(|worked| !worked.starts_with(reply))
+            let solution = found.solved.iter().position(|s| s == q).map(|i| &found.targets[i]);
+            let known = solution.is_some_and(|solution| solution.starts_with(reply));
+            !reply.is_empty() && !known && replies[1..].iter().any(|arm| arm[*q].tokens != *reply)
         };
         let numbers: Vec<usize> = (0..self.plan.questions.len()).filter(differs).collect();
         for (chunk, numbers) in numbers.chunks(CHUNK).enumerate() {

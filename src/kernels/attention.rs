@@ -1,7 +1,7 @@
 //! Causal attention over the paged cache.
 
 use super::case::{Builder, F32};
-use super::twin::{ROW_WORDS, active};
+use super::twin::active;
 use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
@@ -18,12 +18,12 @@ pub const SHARED: Kernel = Kernel {
     cases: || cases(false),
 };
 
-/// Queries as uniforms: for devices whose lanes are a processor's.
-pub const UNIFORM: Kernel = Kernel {
-    name: "attention_uniform",
-    wgsl: &[wgsl!("attention_uniform.wgsl"), wgsl!("attention.wgsl")],
-    access: &[Access::Read, Access::Read, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite],
-    reduces: true,
+/// A lane a query head: for devices whose workgroups are threads of a processor.
+pub const LANE: Kernel = Kernel {
+    name: "attention_lane",
+    wgsl: &[wgsl!("attention_lane.wgsl")],
+    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
+    reduces: false,
     twin,
     cases: || cases(true),
 };
@@ -34,8 +34,8 @@ const WG: usize = 64;
 /// every device has.
 const MAX_TEAM: usize = 8;
 
-/// Most rows that `attention_uniform` takes at a time.
-const MAX_ROWS: usize = 64;
+/// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
+const LANES: usize = 8;
 
 /// Tokens of a page of the cache. It divides the workgroup's size, and a row of it is one memory line on most devices.
 pub const PAGE: usize = 32;
@@ -95,31 +95,26 @@ impl Recorder<'_> {
     /// The same by a given kernel.
     fn attention_as(
         &mut self,
-        uniform: bool,
+        lane: bool,
         rows: Buffer,
         capacity: usize,
         q: Buffer,
         cache: &Cache,
         out: Buffer,
     ) {
-        let width = cache.heads * cache.head_dim;
         let scale = 1.0 / (cache.head_dim as f32).sqrt();
-        let shared = cache.heads / cache.kv_heads;
-        let team = (1..=MAX_TEAM).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1);
-        let consts = cache.consts(WG).u32("WINDOW", cache.window).f32("SCALE", scale).u32("TEAM", team);
-        let windows = self.uniform_rows(capacity, MAX_ROWS, width, width).filter(|_| uniform);
-        let n = windows.unwrap_or(capacity);
-        let (kernel, consts) = match windows {
-            Some(n) => (UNIFORM.name, consts.u32("ROWS", n)),
-            None => (SHARED.name, consts),
-        };
-        for first in (0..capacity).step_by(n) {
-            let window = |buffer: Buffer, words: usize| {
-                buffer.window((first * words * 4) as u64, (n * words * 4) as u64)
-            };
-            let (rows, q, out) = (window(rows, ROW_WORDS), window(q, width), window(out, width));
-            let bindings = [rows, cache.pages.into(), q, cache.keys.into(), cache.values.into(), out];
-            self.dispatch(kernel, consts.clone(), bindings, [cache.heads / team, n, 1]);
+        let consts = cache.consts(if lane { LANES } else { WG });
+        let consts = consts.u32("WINDOW", cache.window).f32("SCALE", scale);
+        let bindings = [rows, cache.pages, q, cache.keys, cache.values, out].map(Into::into);
+        if lane {
+            let consts = consts.u32("ROWS", capacity);
+            let groups = (capacity * cache.heads).div_ceil(LANES);
+            self.dispatch(LANE.name, consts, bindings, [groups, 1, 1]);
+        } else {
+            let shared = cache.heads / cache.kv_heads;
+            let team = (1..=MAX_TEAM).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1);
+            let consts = consts.u32("TEAM", team);
+            self.dispatch(SHARED.name, consts, bindings, [cache.heads / team, capacity, 1]);
         }
     }
 }
@@ -189,7 +184,7 @@ pub(super) fn test_cache(
     )
 }
 
-fn cases(uniform: bool) -> Vec<Case> {
+fn cases(lane: bool) -> Vec<Case> {
     let case = |(heads, kv_heads, head_dim, window): (usize, usize, usize, usize)| {
         let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}");
         let mut b = Builder::new(&name);
@@ -200,7 +195,7 @@ fn cases(uniform: bool) -> Vec<Case> {
         let q = b.normals("q", 16 * heads * head_dim);
         let out = b.output("attention", 16 * heads * head_dim, F32);
         b.case(name, move |r, buffers| {
-            r.attention_as(uniform, buffers[rows], 16, buffers[q], &cache.on(buffers, indices), buffers[out]);
+            r.attention_as(lane, buffers[rows], 16, buffers[q], &cache.on(buffers, indices), buffers[out]);
         })
     };
     [

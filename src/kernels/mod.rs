@@ -41,7 +41,7 @@ pub const KERNELS: &[&Kernel] = &[
     &add_bias::KERNEL,
     &rope_store::KERNEL,
     &attention::SHARED,
-    &attention::UNIFORM,
+    &attention::LANE,
     &swiglu::KERNEL,
     &gather::KERNEL,
     &log_prob::KERNEL,

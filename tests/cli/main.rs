@@ -1,5 +1,6 @@
 //! The real binary, as a user calls it: what it prints where, its exit codes, and what it says of bad input.
 
+mod ab;
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;

@@ -6,9 +6,10 @@ use sixteen_states::cpu::Cpu;
 use sixteen_states::engine::{Engine, OpenOptions};
 use sixteen_states::format::{Format, Packing};
 use sixteen_states::gpu::{self, Gpu, Options};
-use sixteen_states::model::Weights;
-use sixteen_states::quantize::QUANTIZERS;
+use sixteen_states::model::{Treat, Weights};
+use sixteen_states::quantize::{QUANTIZERS, Treatment};
 use sixteen_states::recording::Executor;
+use std::rc::Rc;
 
 /// A device to test on.
 #[derive(Clone, Debug)]
@@ -73,7 +74,12 @@ pub fn open_rounded(
 ) -> Engine {
     let source = locate(model).unwrap();
     let checkpoint = Checkpoint::open(&source.weights).unwrap();
-    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], rounded };
+    let rounded = rounded.map(|packing| packing.name().replace('/', ":"));
+    let treatment = rounded.map(|name| -> Treat {
+        let treatment = Treatment::parse(&name).unwrap();
+        Rc::new(move |_| treatment)
+    });
+    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], treatment };
     let options = OpenOptions { weights, context: None, sequences, progress: &mut |_| {} };
     let engine = Engine::open(&source, &checkpoint, executor, options).unwrap();
     assert_eq!(engine.unread(), &[] as &[String], "{model}");

@@ -1,0 +1,274 @@
+//! The sweep: how many states does a weight need, and where does it break?
+//!
+//! One arm is loaded again and again, rounded to another number of states each time, and compared with the
+//! reference on worked solutions. Work is journaled point by point.
+
+use super::arms::is_embedding;
+use super::journal::Journal;
+use super::random::Random;
+use super::results::{Knee, Law, Sensitivity, SweepPoint};
+use super::stats::{knee_interval, law, wilson};
+use crate::checkpoint::Checkpoint;
+use crate::engine::{Engine, Text};
+use crate::error::{Error, Result};
+use crate::format::Packing;
+use crate::model::{Treat, Weights};
+use crate::quantize::{QUANTIZERS, Treatment};
+use pollster::block_on;
+use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+
+/// What is varied.
+pub struct Grid {
+    /// Numbers of states, ascending.
+    pub states: Vec<u32>,
+    /// `tensor`, `channel`, `128`, `64`, `32`.
+    pub granularities: Vec<String>,
+    /// `u` for evenly spaced states, `lut` for those that Lloyd-Max places.
+    pub scheme: String,
+}
+
+/// One model of the sweep.
+pub struct Subject<'a> {
+    /// Its name in the results.
+    pub name: String,
+    /// Its parameters.
+    pub parameters: u64,
+    /// Its layers.
+    pub layers: usize,
+    /// Its weights.
+    pub checkpoint: &'a Checkpoint,
+    /// The engine, with the reference as arm 0 and an arm 1 in 16-bit floats to be replaced.
+    pub engine: &'a mut Engine,
+    /// Worked solutions.
+    pub texts: &'a [Text],
+    /// Questions that the texts answer.
+    pub journal: &'a mut Journal,
+    /// Is told when a point is done.
+    pub progress: &'a mut dyn FnMut(),
+    /// Whether to stop.
+    pub interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What one point found, text by text.
+#[derive(Serialize, Deserialize)]
+struct Measured {
+    bits: f64,
+    relative_error: f64,
+    /// Mean KL in nats.
+    kl: Vec<f64>,
+    /// Mean −ln p.
+    nll: Vec<f64>,
+    /// Whether every token is the arm's likeliest: then it would write the text by itself, greedily.
+    exact: Vec<bool>,
+    /// The same, reference.
+    reference_exact: Vec<bool>,
+}
+
+impl Grid {
+    /// Points of a model, the reference and the parts of its sensitivity included.
+    pub fn points(&self, layers: usize, sensitivity: bool) -> usize {
+        1 + self.states.len() * self.granularities.len()
+            + if sensitivity { 2 * (layers + MATRICES.len()) } else { 0 }
+    }
+
+    fn treatment(&self, states: u32, granularity: &str) -> Result<Treatment> {
+        let name = format!("{}{states}:{granularity}", self.scheme);
+        Treatment::parse(&name)
+            .map_err(Error::Usage)?
+            .ok_or_else(|| Error::Usage(format!("{name:?} is not a treatment")))
+    }
+}
+
+/// Kinds of matrices, as checkpoints name them.
+const MATRICES: [&str; 8] =
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens"];
+
+impl Subject<'_> {
+    /// Every point of the grid, and where damage begins by granularity.
+    ///
+    /// # Errors
+    /// When the device fails, the journal cannot be written, or the user interrupts.
+    pub fn sweep(&mut self, grid: &Grid, seed: u64) -> Result<(Vec<SweepPoint>, Vec<Knee>)> {
+        let (mut points, mut knees) = (Vec::new(), Vec::new());
+        let reference = self.measure("reference", Rc::new(|_| None), 16.0)?;
+        points.push(self.point("", 0, &reference));
+        for granularity in &grid.granularities {
+            // By text, by number of states: 1 where the reference would write the text and the arm would not.
+            let mut lost = vec![Vec::new(); self.texts.len()];
+            for &states in &grid.states {
+                let treatment = grid.treatment(states, granularity)?;
+                let bits = self.bits(&treatment);
+                let treat: Treat = Rc::new(move |_| Some(treatment));
+                let found = self.measure(&treatment.name(), treat, bits)?;
+                for (lost, (was, is)) in lost.iter_mut().zip(found.reference_exact.iter().zip(&found.exact)) {
+                    lost.push(f64::from(u8::from(*was)) - f64::from(u8::from(*is)));
+                }
+                points.push(self.point(granularity, states as usize, &found));
+            }
+            let random = &mut Random::new(seed, &["knee", &self.name, granularity]);
+            let found = knee(&lost, &grid.states, random);
+            knees.push(Knee {
+                model: self.name.clone(),
+                granularity: granularity.clone(),
+                states: found.map(|(states, _)| states),
+                below_16: found.map_or(0.0, |(_, below)| below),
+            });
+        }
+        Ok((points, knees))
+    }
+
+    /// One part of the model rounded to 16 states in groups of 32 at a time, and all but one.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub fn sensitivity(&mut self) -> Result<Vec<Sensitivity>> {
+        let q4 = Treatment::parse("q4:32").map_err(Error::Usage)?;
+        let layers = (0..self.layers).map(|i| (format!("layer {i}"), format!(".layers.{i}.")));
+        let matrices = MATRICES.map(|name| (name.to_owned(), name.to_owned()));
+        let mut found = Vec::new();
+        for (part, pattern) in layers.chain(matrices) {
+            let mut kl = |only: bool| -> Result<f64> {
+                let pattern = pattern.clone();
+                let treat: Treat = Rc::new(move |name| q4.filter(|_| name.contains(&pattern) == only));
+                let unit = format!("{} {part}", if only { "only" } else { "all but" });
+                Ok(mean(&self.measure(&unit, treat, 0.0)?.kl))
+            };
+            let (only, all_but) = (kl(true)?, kl(false)?);
+            found.push(Sensitivity { model: self.name.clone(), part, only, all_but });
+        }
+        Ok(found)
+    }
+
+    /// True bits a weight, over all matrices.
+    fn bits(&self, treatment: &Treatment) -> f64 {
+        let matrices = self.checkpoint.tensors().filter_map(|info| match info.shape[..] {
+            [rows, cols] => Some((rows, cols)),
+            _ => None,
+        });
+        let (bits, weights) = matrices.fold((0.0, 0.0), |(bits, weights), (rows, cols)| {
+            let n = (rows * cols) as f64;
+            (bits + treatment.bits_per_weight(rows, cols) * n, weights + n)
+        });
+        bits / f64::max(weights, 1.0)
+    }
+
+    fn measure(&mut self, unit: &str, treat: Treat, bits: f64) -> Result<Measured> {
+        let (engine, checkpoint, texts) = (&mut *self.engine, self.checkpoint, self.texts);
+        let found = self.journal.unit(&format!("{}/{unit}", self.name), || {
+            let weights = Weights {
+                linear: Packing::F16,
+                embedding: Packing::F16,
+                quantizer: QUANTIZERS[0],
+                treatment: Some(treat),
+            };
+            engine.replace_arm(1, checkpoint, &weights, &mut |_| {})?;
+            let losses = &engine.arms()[1].losses;
+            let error = losses.iter().map(|(_, loss)| loss.error).sum::<f64>();
+            let power = losses.iter().map(|(_, loss)| loss.power).sum::<f64>();
+            engine.select(0);
+            let arms = block_on(engine.compare(texts))?;
+            let by_text = |of: &dyn Fn(&crate::engine::Divergence) -> f64| -> Vec<f64> {
+                arms[1].iter().map(|text| mean(&text.iter().map(of).collect::<Vec<_>>())).collect()
+            };
+            let exact = |of: &dyn Fn(&crate::engine::Divergence) -> f32| -> Vec<bool> {
+                arms[1].iter().map(|text| text.iter().all(|d| of(d) > 0.5)).collect()
+            };
+            Ok(Measured {
+                bits,
+                relative_error: if power > 0.0 { error / power } else { 0.0 },
+                kl: by_text(&|d| f64::from(d.kl)),
+                nll: by_text(&|d| -f64::from(d.arm)),
+                exact: exact(&|d| d.arm_hits),
+                reference_exact: exact(&|d| d.reference_hits),
+            })
+        })?;
+        (self.progress)();
+        match (self.interrupted)() {
+            true => Err(Error::Model("interrupted; the same command goes on from here".to_owned())),
+            false => Ok(found),
+        }
+    }
+
+    fn point(&self, granularity: &str, states: usize, found: &Measured) -> SweepPoint {
+        let right = found.exact.iter().filter(|&&exact| exact).count();
+        SweepPoint {
+            model: self.name.clone(),
+            parameters: self.parameters,
+            granularity: granularity.to_owned(),
+            states,
+            bits: found.bits,
+            relative_error: found.relative_error,
+            kl: mean(&found.kl),
+            nll: mean(&found.nll),
+            accuracy: wilson(right, found.exact.len()),
+        }
+    }
+}
+
+/// Where losses begin. Below the knee they rise until nothing is left to lose: a straight line does not hold there, so
+/// of the counts at which (nearly) all is lost only the greatest is fitted.
+fn knee(
+    lost: &[Vec<f64>],
+    states: &[u32],
+    random: &mut Random,
+) -> Option<(super::stats::Estimate, f64)> {
+    let means: Vec<f64> =
+        (0..states.len()).map(|s| mean(&lost.iter().map(|unit| unit[s]).collect::<Vec<_>>())).collect();
+    let most = means.iter().copied().fold(0.0, f64::max);
+    let first = means.iter().rposition(|&m| m >= 0.95 * most).unwrap_or(0);
+    let fitted: Vec<Vec<f64>> = lost.iter().map(|unit| unit[first..].to_vec()).collect();
+    let log2: Vec<f64> = states[first..].iter().map(|&s| f64::from(s).log2()).collect();
+    knee_interval(&fitted, &log2, random)
+}
+
+/// The law of damage over sizes, from the points in the shortest groups, where sizes differ.
+pub fn damage_law(points: &[SweepPoint]) -> Option<Law> {
+    let shortest = points.iter().filter_map(|p| p.granularity.parse::<usize>().ok()).min()?.to_string();
+    // Fewer states destroy the model, whatever its size; many more leave what rounding to f16 leaves.
+    let fits = |p: &&SweepPoint| p.granularity == shortest && (4..=64).contains(&p.states);
+    let of: Vec<(u64, f64, f64)> =
+        points.iter().filter(fits).map(|p| (p.parameters, (p.states as f64).log2(), p.kl)).collect();
+    let found = law(&of)?;
+    Some(Law {
+        damage: "KL in nats".to_owned(),
+        ln_c: found.ln_c,
+        a: found.a,
+        gamma: found.gamma,
+        r_squared: found.r_squared,
+        held_out: found.held_out,
+    })
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Whether the model looks as if it had been rounded before: 16 states in groups of 32 hardly change its layers.
+pub fn rounded_before(losses: &[(String, crate::quantize::Loss)]) -> bool {
+    let inner = losses.iter().filter(|(name, _)| !is_embedding(name));
+    let (error, power) = inner.fold((0.0, 0.0), |(e, p), (_, loss)| (e + loss.error, p + loss.power));
+    power > 0.0 && error / power < 1e-4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Losses that fall linearly in log2 states and end at 12: found from any of the floors before.
+    #[test]
+    fn a_knee_is_found_below_a_floor() {
+        let states = [2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 256];
+        let share = |s: u32| ((12f64.log2() - f64::from(s).log2()) / 1.2).clamp(0.0, 1.0);
+        let units = 400;
+        let lost: Vec<Vec<f64>> = (0..units)
+            .map(|u| states.iter().map(|&s| f64::from(u8::from((f64::from(u) + 0.5) / f64::from(units) < share(s)))).collect())
+            .collect();
+        let (found, below) = knee(&lost, &states, &mut Random::new(1, &["test"])).unwrap();
+        assert!((10.0..14.0).contains(&found.value), "{found:?}");
+        assert!(below > 0.9, "{below}");
+        // Nothing lost at all has no knee.
+        let none = vec![vec![0.0; states.len()]; 50];
+        assert!(knee(&none, &states, &mut Random::new(1, &["test"])).is_none());
+    }
+}

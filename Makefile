@@ -1,4 +1,4 @@
-# make demo          fetch a small model, build, and ask it a question with 4-bit weights
+# make demo          build, and tell whether the model inside the program still reasons with 16 weight states
 # make test          every check and test, on the devices that this machine has
 # make test-ci       the same on lavapipe and SwiftShader, and the checks for other systems
 # make check-targets type-check for Windows and macOS
@@ -20,9 +20,9 @@ export XDG_RUNTIME_DIR := $(CURDIR)/target/runtime
 $(shell mkdir -p "$(XDG_RUNTIME_DIR)" && chmod 700 "$(XDG_RUNTIME_DIR)")
 endif
 
-demo: tools vulkan model
+demo: tools vulkan
 	$(CARGO) build --release --bin infer
-	"$${CARGO_TARGET_DIR:-target}/release/infer" --model models/smollm2 --bits 4 --temp 0 "What is the capital of France?"
+	"$${CARGO_TARGET_DIR:-target}/release/infer" ab --report target/ab
 
 test: tools devices lint model
 	scripts/on-test-devices.sh $(CARGO) test --release

@@ -1,6 +1,6 @@
 // Causal attention over the paged cache, one lane a query head of a row: for devices whose workgroups are threads of
 // a processor, where a barrier costs more than the arithmetic between two of them. The formula, and what it
-// expects, are those of attention.wgsl, but for TEAM, and with ROWS (rows of the grid).
+// expects, are those of attention_shared.wgsl, but for TEAM, and with ROWS (rows of the grid).
 // Grid: (ROWS · HEADS / WG).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;

@@ -1,6 +1,29 @@
-// Queries of attention.wgsl, staged in workgroup memory.
+// Causal attention over the paged cache, streaming softmax (arXiv:2205.14135): no row of scores is ever
+// held whole. out[r, h] = Σ_j softmax_j(q[r, h] · k_j / sqrt(head size)) · v_j over the keys j of r's sequence
+// up to r's position, and no further back than WINDOW where that is not 0.
+//
+// One workgroup a row and team: TEAM query heads that share a key-value head, so that a key or value is
+// loaded once for all of them. For WG keys at a time: a lane scores one key (neighbouring lanes read
+// neighbouring words of a page); then a lane adds up PAIRS pairs of dimensions over the keys of its slice.
+//
+// Queries are staged in workgroup memory.
+// Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
+// (a sequence's), WINDOW, SCALE, TEAM (divides HEADS / KV_HEADS), WG. Grid: (HEADS / TEAM, rows).
 
+@group(0) @binding(0) var<storage, read> rows: array<Row>;
+@group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>; // [rows, HEADS · 2·HALF]
+@group(0) @binding(3) var<storage, read> keys: array<u32>;      // [pages, KV_HEADS, HALF, PAGE]
+@group(0) @binding(4) var<storage, read> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF]
+
+const LOWEST: f32 = -3.0e38;
+const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of one slice
+const SLICES: u32 = WG / SPAN;                 // slices of the keys that are summed side by side
+const PAIRS: u32 = (HALF + SPAN - 1u) / SPAN;  // pairs of dimensions that a lane owns
+
+var<workgroup> weight: array<f32, WG * TEAM>;
+var<workgroup> slice_sum: array<vec2<f32>, WG * PAIRS>;
 
 var<workgroup> query: array<vec4<f32>, TEAM * HALF / 2u>;
 
@@ -18,4 +41,92 @@ fn query_low(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
 
 fn query_high(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
     return query[h * HALF / 2u + (HALF + i) / 4u];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
+    let kv_head = workgroup.x * TEAM / (HEADS / KV_HEADS);
+    let row = rows[workgroup.y];
+    if row.sequence == NONE {
+        return;
+    }
+    open_queries(workgroup, t);
+    let end = row.position + 1u;
+    let first = select(0u, end - min(end, WINDOW), WINDOW > 0u);
+    let slice = t.lane / SPAN;
+    var maximum: array<f32, TEAM>;
+    var total: array<f32, TEAM>; // of the keys that this lane scored
+    var sum: array<vec2<f32>, TEAM * PAIRS>;
+    for (var h = 0u; h < TEAM; h++) {
+        maximum[h] = LOWEST;
+    }
+    // Blocks start on a page.
+    for (var block = first / PAGE * PAGE; block < end; block += WG) {
+        let key = block + t.lane;
+        let seen = key >= first && key < end;
+        var score: array<f32, TEAM>;
+        if seen {
+            let page = pages[row.sequence * MAX_PAGES + key / PAGE];
+            let at = (page * KV_HEADS + kv_head) * HALF * PAGE + key % PAGE;
+            for (var i = 0u; i < HALF; i += 4u) {
+                let a = unpack2x16float(keys[at + i * PAGE]);
+                let b = unpack2x16float(keys[at + (i + 1u) * PAGE]);
+                let c = unpack2x16float(keys[at + (i + 2u) * PAGE]);
+                let d = unpack2x16float(keys[at + (i + 3u) * PAGE]);
+                let low = vec4<f32>(a.x, b.x, c.x, d.x);
+                let high = vec4<f32>(a.y, b.y, c.y, d.y);
+                for (var h = 0u; h < TEAM; h++) {
+                    score[h] += dot(query_low(workgroup, h, i), low) + dot(query_high(workgroup, h, i), high);
+                }
+            }
+        }
+        for (var h = 0u; h < TEAM; h++) {
+            let scaled = select(LOWEST, score[h] * SCALE, seen);
+            let greatest = max(maximum[h], workgroup_max(t, scaled));
+            let p = select(0.0, exp(scaled - greatest), seen);
+            let fade = exp(maximum[h] - greatest);
+            weight[t.lane * TEAM + h] = p;
+            total[h] = total[h] * fade + p;
+            maximum[h] = greatest;
+            for (var j = 0u; j < PAIRS; j++) {
+                sum[h * PAIRS + j] *= fade;
+            }
+        }
+        workgroupBarrier();
+        for (var start = 0u; start < min(WG, end - block) && slice < SLICES; start += PAGE) {
+            let page = pages[row.sequence * MAX_PAGES + (block + start) / PAGE];
+            let at = (page * KV_HEADS + kv_head) * PAGE * HALF;
+            for (var k = slice; k < min(PAGE, end - block - start); k += SLICES) {
+                var value: array<vec2<f32>, PAIRS>;
+                for (var j = 0u; j < PAIRS; j++) {
+                    // Lanes past the last pair repeat it, and are not asked for it.
+                    let pair = min(t.lane % SPAN + j * SPAN, HALF - 1u);
+                    value[j] = unpack2x16float(values[at + k * HALF + pair]);
+                }
+                for (var h = 0u; h < TEAM; h++) {
+                    let p = weight[(start + k) * TEAM + h];
+                    for (var j = 0u; j < PAIRS; j++) {
+                        sum[h * PAIRS + j] += p * value[j];
+                    }
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var h = 0u; h < TEAM; h++) {
+        for (var j = 0u; j < PAIRS; j++) {
+            slice_sum[t.lane * PAIRS + j] = sum[h * PAIRS + j];
+        }
+        let all = workgroup_sum(t, total[h]); // its barriers publish the slices
+        let base = (workgroup.y * HEADS + workgroup.x * TEAM + h) * 2u * HALF;
+        for (var pair = t.lane; pair < HALF; pair += WG) {
+            var result = vec2<f32>();
+            for (var s = 0u; s < SLICES; s++) {
+                result += slice_sum[(s * SPAN + pair % SPAN) * PAIRS + pair / SPAN];
+            }
+            out[base + pair] = result.x / all;
+            out[base + HALF + pair] = result.y / all;
+        }
+        workgroupBarrier();
+    }
 }

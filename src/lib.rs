@@ -10,6 +10,7 @@
 //! | floor | modules | |
 //! |---|---|---|
 //! | 6 | [`cli`] | one file a subcommand of `infer` |
+//! | 5 | [`experiment`] | tasks, arms, runs, statistics, verdicts, reports: what `infer ab` does |
 //! | 4 | [`engine`] | prompts in, tokens out: batches, cache pages, memory plans, likelihoods, device checks |
 //! | 3 | [`model`] | one file an architecture: how a forward pass is recorded, and how weights are loaded |
 //! | 3 | [`gpu`] | the only place that names wgpu: adapters, pipelines, replay |
@@ -31,6 +32,7 @@
 //!   `src/format/NAME.rs`, and a line in [`format::FORMATS`]. Every kernel that reads weights can use it.
 //! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`].
 //! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`].
+//! - **A task**: `src/experiment/tasks/NAME.rs` and a line in [`experiment::tasks::TASKS`].
 //!
 //! `docs/architecture.md` tells why it is so.
 #![warn(missing_docs)]

@@ -5,8 +5,8 @@
     python train.py export --size 1m --to DIR    # F16 safetensors with configuration and tokenizer
 
 First next-token training on whole traces (question, thought, answer); then supervised fine-tuning on the same
-kind of text with the loss on the reply alone; then more of it on fresh questions, a fifth of them recall, which
-is slow to be learned. Every size sees the same examples in the same order.
+kind of text with the loss on the reply alone; then more of it on fresh questions, with more of recall, logic and
+ordering, which are slow to be learned. Every size sees the same examples in the same order.
 """
 
 import argparse
@@ -49,7 +49,7 @@ PIECES = [
     "Evaluate ", " and ", " or ", " xor ", "true", "false",
     " is heavier than ", " is the heaviest. ", "Which is heavier, ",
     "The coin is in box ", "Swap ", "Where is the coin?",
-    "Codes: ", "What is the code of ",
+    "Codes: ", "What is the code of ", " is ",
 ]
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 
@@ -66,11 +66,11 @@ def tokenizer():
     return t
 
 
-def questions(split, n, seed, recall=1):
-    """Every task and number of steps alike; recall, which has one number of steps, so many times more."""
+def questions(split, n, seed, more=()):
+    """Every task and number of steps alike, and some tasks so many times more."""
     lines = []
-    for task, times in [("all", n), ("recall", n * recall)]:
-        command = [INFER, "tasks", "generate", "--task", task, "-n", str(times), "--seed", str(seed + (task != "all"))]
+    for i, (task, times) in enumerate([("all", 1), *more]):
+        command = [INFER, "tasks", "generate", "--task", task, "-n", str(n * times), "--seed", str(seed + i)]
         lines += subprocess.run(command + ["--split", split], check=True, capture_output=True, text=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
@@ -100,11 +100,11 @@ def make_data(args):
     t = tokenizer()
     t.save(str(out / "tokenizer.json"))
     rng = np.random.default_rng(SEED)
-    train = questions("train", args.n, SEED)
+    train = questions("train", args.n, SEED, [("recall", 1)])
     order = rng.permutation(len(train))
     train = [train[i] for i in order]
     np.savez(out / "train.npz", **encode(t, train, rng.random(len(train)) < DIRECT_SHARE))
-    more = questions("train", args.n // 5, SEED + 50, recall=10)
+    more = questions("train", args.n // 5, SEED + 50, [("recall", 14), ("logic", 1), ("ordering", 1)])
     more = [more[i] for i in rng.permutation(len(more))]
     np.savez(out / "more.npz", **encode(t, more, rng.random(len(more)) < DIRECT_SHARE))
     test = questions("test", 20, SEED + 100)
@@ -368,7 +368,7 @@ def main():
     t.add_argument("--size", choices=SIZES, required=True)
     t.add_argument("--steps1", type=int, default=1000)
     t.add_argument("--steps2", type=int, default=1600)
-    t.add_argument("--steps3", type=int, default=700)
+    t.add_argument("--steps3", type=int, default=1000)
     t.add_argument("--lr", type=float, help="default: 3e-3 at hidden size 96, falling with the root of it")
     t.add_argument("--optimizer", default="muon", choices=["muon", "adamw"])
     t.add_argument("--every", type=int, default=200)

@@ -61,7 +61,13 @@ pub struct Args {
     #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
     model: Option<String>,
     /// The arms, the reference first
-    #[arg(long, default_value = "f16,q4", value_delimiter = ',', value_name = "LIST", help_heading = "Model")]
+    #[arg(
+        long,
+        default_value = "f16,q4",
+        value_delimiter = ',',
+        value_name = "LIST",
+        help_heading = "Model"
+    )]
     arms: Vec<String>,
     /// Leave out the controls q8, noise and broken (f16 against itself always runs)
     #[arg(long, help_heading = "Model")]
@@ -205,7 +211,11 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         None if args.text.is_some() || args.prompt.is_some() => Vec::new(),
         None => generate(args)?,
     };
-    let text = args.text.as_deref().map(|path| super::perplexity::read(path).map(|text| (path, text))).transpose()?;
+    let text = args
+        .text
+        .as_deref()
+        .map(|path| super::perplexity::read(path).map(|text| (path, text)))
+        .transpose()?;
     let subject = Subject::open(args.model.as_deref())?;
     if let Some(prompt) = &args.prompt {
         return side_by_side::run(&subject, &arms[..2], prompt, args.max_tokens, common, console);
@@ -219,7 +229,9 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     };
     let lengths = Lengths::of(&questions, &modes, &prompter, args)?;
     let text = text
-        .map(|(path, text)| Ok::<_, Error>((path.display().to_string(), subject.tokenizer.encode(&text, true)?)))
+        .map(|(path, text)| {
+            Ok::<_, Error>((path.display().to_string(), subject.tokenizer.encode(&text, true)?))
+        })
         .transpose()?;
     if let Some((name, tokens)) = &text
         && tokens.len() < 2
@@ -227,7 +239,8 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         return Err(Error::file(name, format!("the text has {} tokens, expected at least 2", tokens.len())));
     }
     let context = if text.is_some() { 257 } else { lengths.context };
-    let context = Memory::context(&subject.config, Some(context.min(subject.config.max_position_embeddings)))?;
+    let context =
+        Memory::context(&subject.config, Some(context.min(subject.config.max_position_embeddings)))?;
     if lengths.prompt + 2 > context {
         return Err(Error::Usage(format!(
             "the longest prompt has {} tokens, and the model allows {context} with its reply",
@@ -243,7 +256,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     }
     let device = device_info(opened.executor.capabilities());
     let model = subject.info();
-    let header = header(args, &plan, &model, &device, prompter.style, sequences);
+    let header = header(args, &plan, &model, &device, prompter.style, (sequences, common.baseline));
     let path = match &args.report {
         Some(directory) => directory.join("journal.jsonl"),
         None => cache()?.join(format!("ab-{}.jsonl", &header.hash[..16])),
@@ -377,14 +390,14 @@ fn header(
     model: &ModelInfo,
     device: &DeviceInfo,
     style: Style,
-    sequences: usize,
+    (sequences, baseline): (usize, bool),
 ) -> Header {
     let text = plan.text.as_ref().map(|(name, tokens)| json!([name, sha256(bytemuck::cast_slice(tokens))]));
     let fixed = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "model": model,
         "device": device,
-        "baseline": std::env::var_os("INFER_BASELINE").is_some(),
+        "baseline": baseline,
         "arms": plan.arms.iter().map(|arm| json!([arm.name, arm.role.name(), arm.embedding])).collect::<Vec<_>>(),
         "questions": sha256(json!(plan.questions).to_string().as_bytes()),
         "text": text,
@@ -434,7 +447,9 @@ fn arm_infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Vec<ArmI
         };
         let bits: f64 =
             shapes.iter().map(|&(name, rows, cols)| bits(name, rows, cols) * (rows * cols) as f64).sum();
-        let sum = |of: fn(&crate::quantize::Loss) -> f64| loaded.losses.iter().map(|(_, loss)| of(loss)).sum::<f64>();
+        let sum = |of: fn(&crate::quantize::Loss) -> f64| {
+            loaded.losses.iter().map(|(_, loss)| of(loss)).sum::<f64>()
+        };
         let (error, power) = (sum(|loss| loss.error), sum(|loss| loss.power));
         let distinct = match loaded.losses.len() {
             0 => shapes.iter().map(|s| distinct(checkpoint, s)).sum::<f64>() / shapes.len().max(1) as f64,
@@ -472,7 +487,10 @@ fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String
     for (arm, loaded) in plan.arms.iter().zip(engine.arms()).filter(|(arm, _)| arm.role == Role::Asked) {
         let inner = loaded.losses.iter().filter(|(name, _)| !is_embedding(name));
         let (error, power) = inner.fold((0.0, 0.0), |(e, p), (_, loss)| (e + loss.error, p + loss.power));
-        if power > 0.0 && error / power < 1e-4 && arm.treatment.and_then(|t| t.states()).is_some_and(|s| s <= 32) {
+        if power > 0.0
+            && error / power < 1e-4
+            && arm.treatment.and_then(|t| t.states()).is_some_and(|s| s <= 32)
+        {
             limits.push(format!(
                 "The layers' weights were rounded before they were published: {} changes them by {:.1e} of their \
                  power only. This run cannot tell what 16 states do to a model that was never rounded.",
@@ -485,7 +503,8 @@ fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String
         true => "The embedding and the output matrix are treated like all other matrices.".to_owned(),
         false => "The embedding and the output matrix stay in 16-bit floats in every arm.".to_owned(),
     });
-    limits.push("Vectors (norms, biases), keys, values and activations are the same in every arm.".to_owned());
+    limits
+        .push("Vectors (norms, biases), keys, values and activations are the same in every arm.".to_owned());
     match style {
         Style::Native => limits.push(
             "The model was trained on questions of this kind, made by the same generator; those asked here are \

@@ -51,7 +51,10 @@ pub fn run(
     let limit = subject.config.max_position_embeddings;
     let context = (tokens.len() + max_tokens.unwrap_or(MAX_TOKENS) + 1).min(limit);
     if tokens.len() + 1 >= context {
-        return Err(Error::Usage(format!("the prompt has {} tokens, the model allows {limit}", tokens.len())));
+        return Err(Error::Usage(format!(
+            "the prompt has {} tokens, the model allows {limit}",
+            tokens.len()
+        )));
     }
     let most = context - tokens.len() - 1;
     let opened = block_on(open_device(&common.choice()))?;
@@ -85,7 +88,8 @@ pub fn run(
     let parted = parted(&sides);
     if common.json {
         let side = |i: usize| json!({"arm": arms[i].name, "text": sides[i].text, "tokens": sides[i].tokens});
-        return out.json(&json!({"prompt_tokens": tokens, "arms": [side(0), side(1)], "diverged_at": parted}));
+        return out
+            .json(&json!({"prompt_tokens": tokens, "arms": [side(0), side(1)], "diverged_at": parted}));
     }
     show(&mut sides, &mut out, color, true)?;
     let n = sides[0].tokens.len();
@@ -157,7 +161,9 @@ fn show(sides: &mut [Side; 2], out: &mut Output, color: bool, all: bool) -> Resu
         };
         // The line where the texts part.
         let here = |side: usize| {
-            lines[side].get(i).is_some_and(|(text, first)| (*first..=first + text.chars().count()).contains(&common))
+            lines[side]
+                .get(i)
+                .is_some_and(|(text, first)| (*first..=first + text.chars().count()).contains(&common))
         };
         let differ = lines[0].get(i).map(|l| &l.0) != lines[1].get(i).map(|l| &l.0);
         let earlier = i > 0 && lines[0].get(i - 1).map(|l| &l.0) != lines[1].get(i - 1).map(|l| &l.0);

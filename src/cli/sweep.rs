@@ -145,7 +145,8 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         let both = [both[0].clone(), both[0].clone()];
         let opened = block_on(open_device(&common.choice()))?;
         let hidden = indicatif::ProgressBar::hidden();
-        let mut engine = subject.load(&both, (context, (8192 / context).clamp(1, 32)), opened.executor, &hidden)?;
+        let mut engine =
+            subject.load(&both, (context, (8192 / context).clamp(1, 32)), opened.executor, &hidden)?;
         let mut run = sweep::Subject {
             name: subject.name.clone(),
             parameters: subject.checkpoint.parameters(),
@@ -163,7 +164,10 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         if sensitive(i) {
             sensitivity = run.sensitivity()?;
             if rounded_before(&engine.arms()[1].losses) {
-                limits.push(format!("The weights of {} were rounded before they were published.", subject.name));
+                limits.push(format!(
+                    "The weights of {} were rounded before they were published.",
+                    subject.name
+                ));
             }
         }
     }

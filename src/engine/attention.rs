@@ -19,8 +19,9 @@ impl Engine {
         self.claim_pages(0, tokens.len())?;
         let ready = self.ready(PREFILL, Head::Score)?;
         let recording = self.executor.recording(ready.prepared);
-        let stores: Vec<usize> =
-            (0..recording.dispatches.len()).filter(|&i| recording.dispatches[i].kernel == "rope_store").collect();
+        let stores: Vec<usize> = (0..recording.dispatches.len())
+            .filter(|&i| recording.dispatches[i].kernel == "rope_store")
+            .collect();
         let mut queries: Vec<Vec<f32>> = vec![Vec::new(); stores.len()];
         let shapes = self.shapes.clone();
         for (chunk, tokens) in tokens.chunks(PREFILL).enumerate() {

@@ -24,8 +24,8 @@ pub use crate::kernels::sample::Sampling;
 
 use crate::checkpoint::{Checkpoint, Config, Source};
 use crate::error::{Error, Result};
-use crate::kernels::sample::{SampleState, Settings};
 use crate::kernels::NONE;
+use crate::kernels::sample::{SampleState, Settings};
 use crate::model::{self, CacheShape, Step, Weights};
 use crate::recording::{Buffer, Executor, Prepared, Recorder};
 use bytemuck::{Pod, Zeroable};

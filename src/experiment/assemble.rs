@@ -102,7 +102,12 @@ impl Terms<'_> {
             free_running: self.free_running(found, arm),
             crossover: self.crossover(found, arm),
             information: self.information(found, arm),
-            attention: found.attention.iter().find(|(a, _)| *a == arm).map(|(_, d)| d.clone()).unwrap_or_default(),
+            attention: found
+                .attention
+                .iter()
+                .find(|(a, _)| *a == arm)
+                .map(|(_, d)| d.clone())
+                .unwrap_or_default(),
             flips: self.flips(found, arm),
             arm: name,
         }
@@ -135,7 +140,7 @@ impl Terms<'_> {
                 .iter()
                 .zip(&self.plan.questions)
                 .filter(|(_, question)| question.task == task)
-                .map(|(outcome, _)| outcome.clone())
+                .map(|(outcome, _)| *outcome)
                 .collect();
             judge(task, &of, self.margin, self.seed)
         };
@@ -239,8 +244,8 @@ impl Terms<'_> {
                 .map(|(task, steps)| {
                     let of = (0..questions.len())
                         .filter(|&q| (questions[q].task.as_str(), questions[q].steps) == (task, steps));
-                    let (right, n) =
-                        of.fold((0, 0), |(r, n), q| (r + usize::from(self.right(found, mode, arm, q)), n + 1));
+                    let (right, n) = of
+                        .fold((0, 0), |(r, n), q| (r + usize::from(self.right(found, mode, arm, q)), n + 1));
                     (steps, right, n)
                 })
                 .collect();
@@ -380,11 +385,13 @@ fn divergence(a: &Reply, b: &Reply) -> (Option<usize>, usize) {
 }
 
 fn text_sentence(arm: &str, reference: &str, found: &TeacherForced) -> String {
-    let ratio = found.perplexity_ratio.map_or(String::new(), |r| {
-        format!(", perplexity × {:.4} (95% interval {:.4} to {:.4})", r.value, r.low, r.high)
-    });
+    // One window alone has no interval.
+    let interval = found
+        .perplexity_ratio
+        .map_or(String::new(), |r| format!(" (95% interval {:.4} to {:.4})", r.low, r.high));
+    let ratio = (found.nll_arm - found.nll_reference).exp();
     format!(
-        "{arm} against {reference} on {}: mean KL {:.5} nats over {} tokens, same likeliest token {:.2}%{ratio}.",
+        "{arm} against {reference} on {}: mean KL {:.5} nats over {} tokens, same likeliest token {:.2}%, perplexity × {ratio:.4}{interval}.",
         found.texts,
         found.kl.mean,
         found.kl.n,

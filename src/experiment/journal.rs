@@ -66,7 +66,10 @@ impl Journal {
         let metadata = file.metadata().map_err(|e| Error::io(path, e))?;
         let length = metadata.len();
         if !metadata.is_file() || length > MAX_BYTES {
-            return Err(Error::file(path, format!("is no plain file or too long ({length} bytes), expected a journal")));
+            return Err(Error::file(
+                path,
+                format!("is no plain file or too long ({length} bytes), expected a journal"),
+            ));
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
@@ -76,8 +79,13 @@ impl Journal {
         if whole == 0 && length > 0 && !bytes.starts_with(b"{\"journal\":") {
             return Err(Error::file(path, "is not a journal of this program; it was left as it is"));
         }
-        let mut journal =
-            Journal { path: path.to_owned(), file, done: HashMap::new(), seconds: 0.0, header: header.clone() };
+        let mut journal = Journal {
+            path: path.to_owned(),
+            file,
+            done: HashMap::new(),
+            seconds: 0.0,
+            header: header.clone(),
+        };
         let mut lines = text.lines().enumerate();
         let Some((_, first)) = lines.next() else {
             journal.file.set_len(0).map_err(|e| Error::io(path, e))?;
@@ -134,8 +142,9 @@ impl Journal {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         if let Some(data) = self.done.get(unit) {
-            return T::deserialize(data)
-                .map_err(|e| Error::file(&self.path, format!("unit {unit:?} is damaged: {e}; delete the file")));
+            return T::deserialize(data).map_err(|e| {
+                Error::file(&self.path, format!("unit {unit:?} is damaged: {e}; delete the file"))
+            });
         }
         let started = Instant::now();
         let value = work()?;

@@ -109,7 +109,9 @@ impl Plan {
     }
 
     fn texts_len(&self) -> usize {
-        self.text.as_ref().map_or(self.questions.len().min(PREDICTED), |(_, tokens)| tokens.len().div_ceil(WINDOW))
+        self.text
+            .as_ref()
+            .map_or(self.questions.len().min(PREDICTED), |(_, tokens)| tokens.len().div_ceil(WINDOW))
     }
 
     /// Whether an arm answers in a mode. Controls answer in the first alone, which is the one that is judged.

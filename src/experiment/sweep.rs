@@ -208,11 +208,7 @@ impl Subject<'_> {
 
 /// Where losses begin. Below the knee they rise until nothing is left to lose: a straight line does not hold there, so
 /// of the counts at which (nearly) all is lost only the greatest is fitted.
-fn knee(
-    lost: &[Vec<f64>],
-    states: &[u32],
-    random: &mut Random,
-) -> Option<(super::stats::Estimate, f64)> {
+fn knee(lost: &[Vec<f64>], states: &[u32], random: &mut Random) -> Option<(super::stats::Estimate, f64)> {
     let means: Vec<f64> =
         (0..states.len()).map(|s| mean(&lost.iter().map(|unit| unit[s]).collect::<Vec<_>>())).collect();
     let most = means.iter().copied().fold(0.0, f64::max);
@@ -262,7 +258,12 @@ mod tests {
         let share = |s: u32| ((12f64.log2() - f64::from(s).log2()) / 1.2).clamp(0.0, 1.0);
         let units = 400;
         let lost: Vec<Vec<f64>> = (0..units)
-            .map(|u| states.iter().map(|&s| f64::from(u8::from((f64::from(u) + 0.5) / f64::from(units) < share(s)))).collect())
+            .map(|u| {
+                states
+                    .iter()
+                    .map(|&s| f64::from(u8::from((f64::from(u) + 0.5) / f64::from(units) < share(s))))
+                    .collect()
+            })
             .collect();
         let (found, below) = knee(&lost, &states, &mut Random::new(1, &["test"])).unwrap();
         assert!((10.0..14.0).contains(&found.value), "{found:?}");

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Queries in workgroup memory: for GPUs.
 pub const SHARED: Kernel = Kernel {
     name: "attention_shared",
-    wgsl: &[wgsl!("attention_shared.wgsl"), wgsl!("attention.wgsl")],
+    wgsl: &[wgsl!("attention_shared.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: true,
     twin,

@@ -91,8 +91,20 @@ fn the_reference_against_itself_differs_in_nothing() {
     let flips = ["lost", "won", "changed"].map(|what| again["overall"][what].as_u64().unwrap());
     assert_eq!(flips, [0, 0, 0]);
     // Names of lm-evaluation-harness.
-    let sample: Value = serde_json::from_str(read(&dir.path().join("samples_recall_f16.jsonl")).lines().next().unwrap()).unwrap();
-    for field in ["doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "doc_hash", "prompt_hash", "target_hash"] {
+    let sample: Value =
+        serde_json::from_str(read(&dir.path().join("samples_recall_f16.jsonl")).lines().next().unwrap())
+            .unwrap();
+    for field in [
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+    ] {
         assert!(!sample[field].is_null(), "{field}");
     }
     assert!(found["results"]["recall (f16)"]["exact_match,thought"].is_number());
@@ -119,8 +131,23 @@ fn own_questions_and_own_text() {
         std::fs::write(dir.path().join(name), text).unwrap();
         dir.path().join(name).to_str().unwrap().to_owned()
     };
-    let good = path("q.jsonl", "{\"prompt\":\"Start with 3. Add 4. What is the result modulo 100?\",\"answer\":7}\n");
-    let found = run(&["ab", "-d", "cpu", "-q", "--json", "--no-controls", "--questions", &good, "--max-tokens", "40"]).json();
+    let good = path(
+        "q.jsonl",
+        "{\"prompt\":\"Start with 3. Add 4. What is the result modulo 100?\",\"answer\":7}\n",
+    );
+    let found = run(&[
+        "ab",
+        "-d",
+        "cpu",
+        "-q",
+        "--json",
+        "--no-controls",
+        "--questions",
+        &good,
+        "--max-tokens",
+        "40",
+    ])
+    .json();
     assert_eq!(found["plan"]["questions"], 1);
     assert_eq!(found["comparisons"][0]["overall"]["verdict"], "INCONCLUSIVE");
     let text = path("t.txt", "Start with 3. Add 4. Add 5. Add 6. Swap a and b. Where is the coin?");
@@ -179,7 +206,9 @@ fn a_sweep_finds_more_damage_with_fewer_states() {
     let dir = tempfile::tempdir().unwrap();
     let report = dir.path().to_str().unwrap();
     let args = ["sweep", "-d", "cpu", "-q", "--json", "-n", "1", "-k", "1-2", "--states", "2,16,256"];
-    let found = run(&[&args[..], &["--granularity", "tensor", "--no-sensitivity", "--report", report]].concat()).json();
+    let found =
+        run(&[&args[..], &["--granularity", "tensor", "--no-sensitivity", "--report", report]].concat())
+            .json();
     let kl: Vec<f64> =
         found["points"].as_array().unwrap().iter().map(|p| p["kl"].as_f64().unwrap()).collect();
     assert_eq!(kl.len(), 4);
@@ -191,7 +220,9 @@ fn a_sweep_finds_more_damage_with_fewer_states() {
 fn tasks_are_listed_and_generated() {
     let list = run(&["tasks", "list"]).ok().out;
     assert_eq!(list.lines().count(), 6);
-    let one = |seed: &str| run(&["tasks", "generate", "-t", "logic", "-k", "3", "-n", "2", "--seed", seed]).ok().out;
+    let one = |seed: &str| {
+        run(&["tasks", "generate", "-t", "logic", "-k", "3", "-n", "2", "--seed", seed]).ok().out
+    };
     assert_eq!(one("1"), one("1"));
     assert_ne!(one("1"), one("2"));
     let question: Value = serde_json::from_str(one("1").lines().next().unwrap()).unwrap();

@@ -18,14 +18,8 @@ use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 /// Every task there is.
-pub const TASKS: &[&Task] = &[
-    &arithmetic::TASK,
-    &pointers::TASK,
-    &logic::TASK,
-    &ordering::TASK,
-    &tracking::TASK,
-    &recall::TASK,
-];
+pub const TASKS: &[&Task] =
+    &[&arithmetic::TASK, &pointers::TASK, &logic::TASK, &ordering::TASK, &tracking::TASK, &recall::TASK];
 
 /// One question in so many is for testing.
 const TEST_SHARE: u64 = 16;

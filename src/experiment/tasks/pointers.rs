@@ -27,7 +27,8 @@ fn make(random: &mut Random, steps: usize) -> Made {
     let cycle = letters(random, ARROWS);
     let mut arrows: Vec<String> =
         (0..ARROWS).map(|i| format!("{}->{}", cycle[i], cycle[(i + 1) % ARROWS])).collect();
-    let thought = arrows.iter().take(steps).enumerate().map(|(i, arrow)| format!("{}: {arrow}", i + 1)).collect();
+    let thought =
+        arrows.iter().take(steps).enumerate().map(|(i, arrow)| format!("{}: {arrow}", i + 1)).collect();
     random.shuffle(&mut arrows);
     let prompt = format!(
         "Arrows: {}. Start at {} and follow {steps} arrow{}. Where do you end?",

@@ -140,7 +140,7 @@ fn infer(args: &[&str]) -> serde_json::Value {
 }
 
 /// What must come out comes out: the reference equals itself, 256 states are PRESERVED, weights broken on purpose are
-/// CATASTROPHIC. On the first device, which the demonstration uses too.
+/// CATASTROPHIC. On the device that the demonstration uses too.
 #[test]
 fn the_controls_come_out_on_the_shipped_model() {
     let tasks = "arithmetic,pointers,tracking";

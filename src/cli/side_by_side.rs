@@ -1,9 +1,9 @@
 //! `infer ab --prompt`: two arms write side by side, and where they part is marked.
 
-use super::ab::Subject;
+use super::ab::{Subject, open_for};
 use super::args::Common;
 use super::console::{Console, Interruptible, Output};
-use crate::engine::{Engine, Request, Sampling, Stop, open_device};
+use crate::engine::{Engine, Request, Sampling, Stop};
 use crate::error::{Error, Result};
 use crate::experiment::arms::Arm;
 use crate::text::{Message, TokenStream};
@@ -57,13 +57,10 @@ pub fn run(
         )));
     }
     let most = context - tokens.len() - 1;
-    let opened = block_on(open_device(&common.choice()))?;
-    if let Some(note) = &opened.note {
-        console.note(note);
-    }
+    let executor = open_for(subject.checkpoint.parameters(), common, console)?;
     let bytes = subject.checkpoint.total_bytes() * arms.len() as u64;
     let bar = console.bar(bytes, "loading", "{bytes} of {total_bytes}");
-    let engine = subject.load(arms, (context, 1), opened.executor, &bar);
+    let engine = subject.load(arms, (context, 1), executor, &bar);
     bar.finish_and_clear();
     let mut engine = engine?;
 

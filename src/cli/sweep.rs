@@ -1,11 +1,11 @@
 //! `infer sweep`: how many states does a weight need, and where does it break?
 
-use super::ab::{Subject, cache, device_info};
+use super::ab::{Subject, cache, device_info, open_for};
 use super::args::Common;
 use super::console::{Console, Interruptible, Output};
 use super::generate::at_least_one;
 use super::tasks::steps;
-use crate::engine::{Text, open_device};
+use crate::engine::Text;
 use crate::error::{Error, Result};
 use crate::experiment::arms::arms;
 use crate::experiment::journal::{Header, Journal};
@@ -15,7 +15,6 @@ use crate::experiment::report;
 use crate::experiment::results::Sweep;
 use crate::experiment::sweep::{self, Grid, damage_law, rounded_before};
 use crate::experiment::tasks::{Question, Split, TASKS};
-use pollster::block_on;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::ops::RangeInclusive;
@@ -93,9 +92,10 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         }
     }
 
-    let opened = block_on(open_device(&common.choice()))?;
-    let device = device_info(opened.executor.capabilities());
-    drop(opened);
+    let parameters = subjects.iter().map(|subject| subject.checkpoint.parameters()).max().unwrap_or(0);
+    let executor = open_for(parameters, common, console)?;
+    let device = device_info(executor.capabilities());
+    drop(executor);
     let models: Vec<_> = subjects.iter().map(Subject::info).collect();
     let plan = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -143,10 +143,9 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         let context = texts.iter().map(|text| text.tokens.len()).max().unwrap_or(2) + 1;
         let both = arms(&["f16".to_owned(), "q4".to_owned()], false, true)?;
         let both = [both[0].clone(), both[0].clone()];
-        let opened = block_on(open_device(&common.choice()))?;
+        let executor = open_for(parameters, common, console)?;
         let hidden = indicatif::ProgressBar::hidden();
-        let mut engine =
-            subject.load(&both, (context, (8192 / context).clamp(1, 32)), opened.executor, &hidden)?;
+        let mut engine = subject.load(&both, (context, (8192 / context).clamp(1, 32)), executor, &hidden)?;
         let mut run = sweep::Subject {
             name: subject.name.clone(),
             parameters: subject.checkpoint.parameters(),

@@ -19,11 +19,11 @@ use std::ops::ControlFlow;
 const CHUNK: usize = 64;
 
 /// Most questions whose worked solutions are predicted.
-const PREDICTED: usize = 164;
+const PREDICTED: usize = 96;
 
 /// Most questions of the crossover, of the estimates of information, and of the look at attention.
-const CROSSED: usize = 64;
-const INFORMED: usize = 16;
+const CROSSED: usize = 48;
+const INFORMED: usize = 12;
 const ATTENDED: usize = 6;
 
 /// Other questions against which a thought is held in the estimate of I(X;Z).
@@ -234,15 +234,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Predictions of the reference's own replies from which an arm's differ, unless they are worked solutions that
-    /// were predicted: the margins of its choices there.
+    /// Predictions of the reference's own replies from which those of an arm that was asked for differ, unless they are
+    /// worked solutions that were predicted: the margins of its choices there.
     fn predict_own(&mut self, replies: &[Vec<Reply>], found: &Found) -> Result<Vec<Option<Predicted>>> {
         let mut own = vec![None; self.plan.questions.len()];
         let differs = |q: &usize| {
             let reply = &replies[0][*q].tokens;
             let solution = found.solved.iter().position(|s| s == q).map(|i| &found.targets[i]);
             let known = solution.is_some_and(|solution| solution.starts_with(reply));
-            !reply.is_empty() && !known && replies[1..].iter().any(|arm| arm[*q].tokens != *reply)
+            let parted = |arm: usize| replies[arm][*q].tokens != *reply;
+            !reply.is_empty() && !known && self.plan.asked().any(parted)
         };
         let numbers: Vec<usize> = (0..self.plan.questions.len()).filter(differs).collect();
         for (chunk, numbers) in numbers.chunks(CHUNK).enumerate() {

@@ -9,7 +9,7 @@ pub const TASK: Task = Task {
     chance: 0.5,
     make,
     examples: "\
-Question: d is heavier than j. b is heavier than k. k is heavier than i. j is heavier than b. h is heavier than l. a is heavier than d. l is heavier than f. i is heavier than c. c is heavier than h. a is the heaviest. Which is heavier, k or j?
+Question: d is heavier than j. b is heavier than k. k is heavier than i. j is heavier than b. h is heavier than l. a is heavier than d. l is heavier than f. i is heavier than c. c is heavier than h. a is the heaviest. Which is heavier, j or k?
 Thought: a>d; d>j
 Answer: j
 

@@ -4,32 +4,28 @@ use super::args::Common;
 use super::console::{Console, Interruptible, Output};
 use super::generate::at_least_one;
 use super::side_by_side;
+use super::subject::{Subject, device_info, open_for, open_journal};
 use super::tasks::steps;
-use crate::capabilities::Capabilities;
-use crate::checkpoint::{Checkpoint, Config, Source, locate, shipped};
-use crate::engine::{Engine, OpenOptions, Plan as Memory, open_device};
+use crate::engine::{Engine, Plan as Memory};
 use crate::error::{Error, Result};
-use crate::experiment::arms::{Arm, Role, arms, is_embedding};
+use crate::experiment::arms::{FEW, Role, arms, infos, rounded_before};
 use crate::experiment::assemble::Terms;
-use crate::experiment::journal::{Header, Journal};
 use crate::experiment::output::{results_json, sha256, write_all};
 use crate::experiment::prompts::{Mode, Prompter, Style, worked};
-use crate::experiment::results::{ArmInfo, DeviceInfo, ModelInfo, PlanInfo, Results};
+use crate::experiment::results::{DeviceInfo, ModelInfo, PlanInfo, Results};
 use crate::experiment::run::{Plan, Run};
 use crate::experiment::stats::Verdict;
 use crate::experiment::tasks::{Question, Split, TASKS, Task};
 use crate::experiment::{questions, report};
-use crate::model;
-use crate::recording::Executor;
 use crate::text::Tokenizer;
-use indicatif::ProgressBar;
-use pollster::block_on;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::SystemTime;
+
+/// Tokens of a window of a user's own text.
+const WINDOW: usize = 256;
 
 /// Tokens that all sequences together may hold in a cache, so that many arms fit in memory.
 const CACHED_TOKENS: usize = 8192;
@@ -123,103 +119,6 @@ pub struct Args {
     sequences: Option<usize>,
 }
 
-/// A model of which all is known but its weights.
-pub struct Subject {
-    /// As the user named it.
-    pub name: String,
-    /// Where it lies.
-    pub source: Source,
-    /// Its configuration.
-    pub config: Config,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// Its weights' files.
-    pub checkpoint: Checkpoint,
-}
-
-impl Subject {
-    /// Finds a model; none is the one inside the program.
-    pub fn open(name: Option<&str>) -> Result<Self> {
-        let name = name.filter(|name| !name.is_empty()).unwrap_or(shipped::NAME);
-        let source = locate(name)?;
-        let config = Config::open(&source.directory)?;
-        model::architecture(&config)?;
-        let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
-        let checkpoint = Checkpoint::open(&source.weights)?;
-        Ok(Subject { name: name.to_owned(), source, config, tokenizer, checkpoint })
-    }
-
-    /// What is told of it.
-    pub fn info(&self) -> ModelInfo {
-        ModelInfo {
-            name: self.name.clone(),
-            architecture: self.config.architecture.clone(),
-            parameters: self.checkpoint.parameters(),
-            layers: self.config.num_hidden_layers,
-            weights_hash: self.checkpoint.hash(),
-        }
-    }
-
-    /// The tokens that end a text.
-    pub fn end(&self) -> Vec<u32> {
-        let mut end = self.config.eos_token_ids.clone();
-        end.extend(self.tokenizer.eos());
-        end.dedup();
-        end
-    }
-
-    /// Opens the device and loads every arm.
-    pub fn load(
-        &self,
-        arms: &[Arm],
-        (context, sequences): (usize, usize),
-        executor: Box<dyn Executor>,
-        bar: &ProgressBar,
-    ) -> Result<Engine> {
-        let options = OpenOptions {
-            weights: arms[0].weights(),
-            context: Some(context),
-            sequences,
-            progress: &mut |bytes| bar.inc(bytes),
-        };
-        let mut engine = Engine::open(&self.source, &self.checkpoint, executor, options)?;
-        for arm in &arms[1..] {
-            engine.add_arm(&self.checkpoint, &arm.weights(), &mut |bytes| bar.inc(bytes))?;
-        }
-        Ok(engine)
-    }
-}
-
-/// Parameters below which a processor does better by itself than through a driver that plays a GPU on it. With a
-/// million, on two cores, a run took 40 s on the CPU and 100 s on llvmpipe; with 135 million llvmpipe is faster.
-const SMALL: u64 = 10_000_000;
-
-/// Opens the device that was asked for, or else the one that suits a model of so many parameters.
-pub fn open_for(parameters: u64, common: &Common, console: &Console) -> Result<Box<dyn Executor>> {
-    let mut choice = common.choice();
-    let mut opened = block_on(open_device(&choice))?;
-    let software = opened.executor.capabilities().software && opened.executor.capabilities().device != "cpu";
-    if software && choice.name.is_none() && !choice.baseline && parameters < SMALL {
-        console
-            .detail("no GPU but a software one: so small a model is faster on the CPU itself (-d 0 insists)");
-        choice.name = Some("cpu".to_owned());
-        opened = block_on(open_device(&choice))?;
-    }
-    if let Some(note) = &opened.note {
-        console.note(note);
-    }
-    Ok(opened.executor)
-}
-
-/// What is told of a device.
-pub fn device_info(capabilities: &Capabilities) -> DeviceInfo {
-    DeviceInfo {
-        name: capabilities.device.clone(),
-        backend: capabilities.backend.clone(),
-        driver: capabilities.driver.clone(),
-    }
-}
-
 /// Runs.
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     // First what costs nothing and can be wrong.
@@ -242,7 +141,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     if let Some(prompt) = &args.prompt {
         return side_by_side::run(&subject, &arms[..2], prompt, args.max_tokens, common, console);
     }
-    let prompter = Prompter::new(&subject.tokenizer, args.questions.is_some())?;
+    let prompter = Prompter::new(&subject.tokenizer, &questions)?;
     let modes = match (args.modes.as_str(), questions.is_empty()) {
         (_, true) => Vec::new(),
         ("thought", _) => vec![Mode::Thought],
@@ -260,9 +159,8 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     {
         return Err(Error::file(name, format!("the text has {} tokens, expected at least 2", tokens.len())));
     }
-    let context = if text.is_some() { 257 } else { lengths.context };
-    let context =
-        Memory::context(&subject.config, Some(context.min(subject.config.max_position_embeddings)))?;
+    let wanted = if text.is_some() { WINDOW } else { lengths.context };
+    let context = Memory::context(&subject.config, Some(wanted.min(subject.config.max_position_embeddings)))?;
     if lengths.prompt + 2 > context {
         return Err(Error::Usage(format!(
             "the longest prompt has {} tokens, and the model allows {context} with its reply",
@@ -270,20 +168,16 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         )));
     }
     let sequences = args.sequences.unwrap_or_else(|| (CACHED_TOKENS / context).clamp(1, 32));
-    let plan = Plan { arms, questions, modes, text, max_tokens: lengths.reply, end: subject.end() };
+    let end = subject.end();
+    let closing = end.first().copied().filter(|_| prompter.style == Style::Native);
+    let plan =
+        Plan { arms, questions, modes, text, window: context, max_tokens: lengths.reply, end, closing };
 
     let executor = open_for(subject.checkpoint.parameters(), common, console)?;
     let device = device_info(executor.capabilities());
     let model = subject.info();
-    let header = header(args, &plan, &model, &device, prompter.style, (sequences, common.baseline));
-    let path = match &args.report {
-        Some(directory) => directory.join("journal.jsonl"),
-        None => cache()?.join(format!("ab-{}.jsonl", &header.hash[..16])),
-    };
-    let mut journal = Journal::open(&path, header)?;
-    if !journal.is_empty() {
-        console.note(format_args!("going on with the run of {} ({})", journal.header.date, path.display()));
-    }
+    let fixed = fixed(args, &plan, &model, &device, prompter.style, (sequences, common.baseline));
+    let mut journal = open_journal(("ab", "journal.jsonl"), fixed, args.report.as_deref(), console)?;
     console.say(format_args!(
         "{}: {} on {}, {} questions{}",
         model.name,
@@ -316,7 +210,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let digits = digits(&subject.tokenizer, &found.targets)?;
     let is_digit = |token: u32| digits.get(&token).copied().unwrap_or(false);
     let terms = Terms { plan: &plan, margin: args.margin / 100.0, seed: args.seed, is_digit: &is_digit };
-    let arm_infos = arm_infos(&plan.arms, &engine, &subject.checkpoint);
+    let arm_infos = infos(&plan.arms, &engine, &subject.checkpoint);
     let mut tasks: Vec<String> = Vec::new();
     for question in &plan.questions {
         if !tasks.contains(&question.task) {
@@ -402,17 +296,17 @@ impl Lengths {
     }
 }
 
-/// All that is fixed before the run, and its hash.
-fn header(
+/// All that is fixed before the run.
+fn fixed(
     args: &Args,
     plan: &Plan,
     model: &ModelInfo,
     device: &DeviceInfo,
     style: Style,
     (sequences, baseline): (usize, bool),
-) -> Header {
+) -> Value {
     let text = plan.text.as_ref().map(|(name, tokens)| json!([name, sha256(bytemuck::cast_slice(tokens))]));
-    let fixed = json!({
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "model": model,
         "device": device,
@@ -426,21 +320,7 @@ fn header(
         "seed": args.seed,
         "max_tokens": plan.max_tokens,
         "sequences": sequences,
-    });
-    Header {
-        journal: "sixteen-states ab 1".to_owned(),
-        date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        hash: sha256(fixed.to_string().as_bytes()),
-        plan: fixed,
-    }
-}
-
-/// Where journals of runs without a report lie.
-pub fn cache() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home = || set("HOME").map(|home| home.join(".cache"));
-    let base = set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(home);
-    Ok(base.unwrap_or_else(std::env::temp_dir).join("sixteen-states"))
+    })
 }
 
 /// Which of the tokens that were predicted are (part of) numbers.
@@ -450,71 +330,16 @@ fn digits(tokenizer: &Tokenizer, targets: &[Vec<u32>]) -> Result<HashMap<u32, bo
     all.into_iter().map(|token| Ok((token, is(token)?))).collect()
 }
 
-fn arm_infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Vec<ArmInfo> {
-    let shapes: Vec<(&str, usize, usize)> = checkpoint
-        .tensors()
-        .filter_map(|info| match info.shape[..] {
-            [rows, cols] => Some((info.name.as_str(), rows, cols)),
-            _ => None,
-        })
-        .collect();
-    let weights: f64 = shapes.iter().map(|(_, rows, cols)| (rows * cols) as f64).sum();
-    let infos = arms.iter().zip(engine.arms()).map(|(arm, loaded)| {
-        let bits = |name: &str, rows, cols| match &arm.treatment {
-            Some(treatment) if arm.embedding || !is_embedding(name) => treatment.bits_per_weight(rows, cols),
-            _ => 16.0,
-        };
-        let bits: f64 =
-            shapes.iter().map(|&(name, rows, cols)| bits(name, rows, cols) * (rows * cols) as f64).sum();
-        let sum = |of: fn(&crate::quantize::Loss) -> f64| {
-            loaded.losses.iter().map(|(_, loss)| of(loss)).sum::<f64>()
-        };
-        let (error, power) = (sum(|loss| loss.error), sum(|loss| loss.power));
-        let distinct = match loaded.losses.len() {
-            0 => shapes.iter().map(|s| distinct(checkpoint, s)).sum::<f64>() / shapes.len().max(1) as f64,
-            n => sum(|loss| loss.distinct as f64) / n as f64,
-        };
-        ArmInfo {
-            name: arm.name.clone(),
-            description: arm.description(),
-            role: arm.role.name().to_owned(),
-            states: arm.treatment.and_then(|t| t.states()).map(|states| states as usize),
-            distinct,
-            bits: bits / weights.max(1.0),
-            relative_error: if power > 0.0 { error / power } else { 0.0 },
-            embedding: arm.embedding && arm.treatment.is_some(),
-        }
-    });
-    infos.collect()
-}
-
-/// Different numbers of a tensor as 16-bit floats.
-fn distinct(checkpoint: &Checkpoint, (name, rows, cols): &(&str, usize, usize)) -> f64 {
-    let Ok(tensor) = checkpoint.tensor(name, &[*rows, *cols]) else { return 0.0 };
-    let mut seen = vec![false; 1 << 16];
-    let mut row = vec![0.0; *cols];
-    for r in 0..*rows {
-        tensor.read_f32(r * cols..(r + 1) * cols, &mut row);
-        row.iter().for_each(|&w| seen[half::f16::from_f32(w).to_bits() as usize] = true);
-    }
-    seen.iter().filter(|&&seen| seen).count() as f64
-}
-
 /// What a reader has to know.
 fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String> {
     let mut limits = Vec::new();
     for (arm, loaded) in plan.arms.iter().zip(engine.arms()).filter(|(arm, _)| arm.role == Role::Asked) {
-        let inner = loaded.losses.iter().filter(|(name, _)| !is_embedding(name));
-        let (error, power) = inner.fold((0.0, 0.0), |(e, p), (_, loss)| (e + loss.error, p + loss.power));
-        if power > 0.0
-            && error / power < 1e-4
-            && arm.treatment.and_then(|t| t.states()).is_some_and(|s| s <= 32)
-        {
+        let few = arm.treatment.and_then(|t| t.states()).is_some_and(|states| states <= FEW);
+        if few && rounded_before(&loaded.losses) {
             limits.push(format!(
-                "The layers' weights were rounded before they were published: {} changes them by {:.1e} of their \
-                 power only. This run cannot tell what 16 states do to a model that was never rounded.",
-                arm.name,
-                error / power
+                "The layers' weights were rounded before they were published: {} hardly changes them. This run \
+                 cannot tell what so few states do to a model that was never rounded.",
+                arm.name
             ));
         }
     }
@@ -536,6 +361,7 @@ fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String
                 .to_owned(),
         ),
         Style::Chat => limits.push("Questions go through the model's chat template.".to_owned()),
+        Style::Plain => limits.push("Questions are put without examples or a chat template.".to_owned()),
     }
     if args.questions.is_none() && args.text.is_none() {
         limits.push(

@@ -14,6 +14,7 @@ mod generate;
 mod perplexity;
 mod session;
 mod side_by_side;
+mod subject;
 mod sweep;
 mod tasks;
 
@@ -29,6 +30,7 @@ use std::sync::Mutex;
 
 const EXAMPLES: &str = "\
 Examples:
+  infer ab                                 do 16 weight states preserve reasoning? The model inside the program
   infer --model m.safetensors --bits 4 \"The capital of France is\"
   infer -m DIR -b 16 -n 64 --temp 0 \"Why is the sky blue?\"
   infer -m HuggingFaceTB/SmolLM2-135M-Instruct \"Tell me a story.\"
@@ -47,7 +49,7 @@ A prompt that is the name of a command goes after --: infer -m DIR -- devices";
 /// as they were published (safetensors, F32, F16 or BF16) and packed to --bits while they load.
 #[derive(Debug, Parser)]
 #[command(name = "infer", version, after_help = EXAMPLES, max_term_width = 110)]
-#[command(override_usage = "infer [OPTIONS] --model <MODEL> [PROMPT]\n       infer <COMMAND> [OPTIONS]")]
+#[command(override_usage = "infer [OPTIONS] [PROMPT]\n       infer <COMMAND> [OPTIONS]")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -24,19 +24,23 @@ pub struct Description {
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// Its name, as the user wrote it.
-    name: String,
+    pub name: String,
     weights: Weights,
 }
 
 impl Description {
     /// Finds the model and reads its configuration and tokenizer.
     pub fn open(args: &ModelArgs) -> Result<Self> {
-        let name = args.name().to_owned();
-        let source = locate(&name)?;
+        Ok(Description { weights: args.weights(), ..Description::named(args.name())? })
+    }
+
+    /// The same, with 16-bit weights.
+    pub fn named(name: &str) -> Result<Self> {
+        let source = locate(name)?;
         let config = Config::open(&source.directory)?;
         model::architecture(&config)?;
         let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
-        Ok(Description { source, config, tokenizer, name, weights: args.weights() })
+        Ok(Description { source, config, tokenizer, name: name.to_owned(), weights: Weights::F16 })
     }
 
     /// How long texts may be when `asked` is what the user asked for.

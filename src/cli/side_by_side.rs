@@ -1,8 +1,8 @@
 //! `infer ab --prompt`: two arms write side by side, and where they part is marked.
 
-use super::ab::{Subject, open_for};
 use super::args::Common;
 use super::console::{Console, Interruptible, Output};
+use super::subject::{Subject, open_for};
 use crate::engine::{Engine, Request, Sampling, Stop};
 use crate::error::{Error, Result};
 use crate::experiment::arms::Arm;

@@ -1,25 +1,23 @@
 //! `infer sweep`: how many states does a weight need, and where does it break?
 
-use super::ab::{Subject, cache, device_info, open_for};
 use super::args::Common;
 use super::console::{Console, Interruptible, Output};
 use super::generate::at_least_one;
+use super::subject::{Subject, device_info, open_for, open_journal};
 use super::tasks::steps;
 use crate::engine::Text;
 use crate::error::{Error, Result};
 use crate::experiment::arms::arms;
-use crate::experiment::journal::{Header, Journal};
 use crate::experiment::output::{sha256, write};
-use crate::experiment::prompts::{Mode, Prompter, worked};
+use crate::experiment::prompts::{Mode, Prompter, Style, worked};
 use crate::experiment::report;
 use crate::experiment::results::Sweep;
-use crate::experiment::sweep::{self, Grid, damage_law, rounded_before};
+use crate::experiment::sweep::{self, Grid, damage_law};
 use crate::experiment::tasks::{Question, Split, TASKS};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -107,20 +105,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         "questions": sha256(json!(questions).to_string().as_bytes()),
         "seed": args.seed,
     });
-    let header = Header {
-        journal: "sixteen-states sweep 1".to_owned(),
-        date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        hash: sha256(plan.to_string().as_bytes()),
-        plan,
-    };
-    let path = match &args.report {
-        Some(directory) => directory.join("sweep.jsonl"),
-        None => cache()?.join(format!("sweep-{}.jsonl", &header.hash[..16])),
-    };
-    let mut journal = Journal::open(&path, header)?;
-    if !journal.is_empty() {
-        console.note(format_args!("going on with the run of {} ({})", journal.header.date, path.display()));
-    }
+    let mut journal = open_journal(("sweep", "sweep.jsonl"), plan, args.report.as_deref(), console)?;
     let largest = subjects.len() - 1;
     let sensitive = |i: usize| !args.no_sensitivity && i == largest;
     let total: usize = subjects
@@ -132,11 +117,11 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let interruptible = Interruptible::new();
     let (mut points, mut knees, mut sensitivity, mut limits) = (vec![], vec![], vec![], vec![]);
     for (i, subject) in subjects.iter().enumerate() {
-        let prompter = Prompter::new(&subject.tokenizer, false)?;
+        let prompter = Prompter::new(&subject.tokenizer, &questions)?;
         let text = |question: &Question| -> Result<Text> {
             let prompt = prompter.text(question, Mode::Thought)?;
             let (mut tokens, from) = prompter.encode_after(&prompt, &worked(question, Mode::Thought))?;
-            tokens.extend(subject.end().first());
+            tokens.extend(subject.end().first().filter(|_| prompter.style == Style::Native));
             Ok(Text { tokens, from })
         };
         let texts = questions.iter().map(text).collect::<Result<Vec<_>>>()?;
@@ -158,16 +143,13 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
             interrupted: &|| interruptible.interrupted(),
         };
         let found = run.sweep(&grid, args.seed)?;
-        points.extend(found.0);
-        knees.extend(found.1);
+        points.extend(found.points);
+        knees.extend(found.knees);
+        if found.rounded_before {
+            limits.push(format!("The weights of {} were rounded before they were published.", subject.name));
+        }
         if sensitive(i) {
             sensitivity = run.sensitivity()?;
-            if rounded_before(&engine.arms()[1].losses) {
-                limits.push(format!(
-                    "The weights of {} were rounded before they were published.",
-                    subject.name
-                ));
-            }
         }
     }
     bar.finish_and_clear();

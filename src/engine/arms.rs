@@ -18,6 +18,13 @@ pub struct Arm {
     pub losses: Vec<(String, Loss)>,
 }
 
+/// Weights in device memory.
+struct Loaded {
+    model: Box<dyn Model>,
+    buffers: Vec<Buffer>,
+    losses: Vec<(String, Loss)>,
+}
+
 impl Engine {
     /// Loads the model's weights once more; gives the number of the new arm.
     ///
@@ -29,7 +36,7 @@ impl Engine {
         weights: &Weights,
         progress: &mut dyn FnMut(u64),
     ) -> Result<usize> {
-        let (model, buffers, losses) = self.load(checkpoint, weights, Vec::new(), progress)?;
+        let Loaded { model, buffers, losses } = self.load(checkpoint, weights, Vec::new(), progress)?;
         let mut caches = Vec::with_capacity(self.shapes.len());
         for shape in &self.shapes {
             let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, self.plan.cached_tokens);
@@ -47,6 +54,7 @@ impl Engine {
         self.arms.push(Arm { model, caches, buffers, losses });
         // A comparison is of all arms.
         self.ready.retain(|(_, _, head), _| *head != Head::Compare);
+        self.results.retain(|(_, _, head), _| *head != Head::Compare);
         Ok(self.arms.len() - 1)
     }
 
@@ -63,7 +71,7 @@ impl Engine {
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let buffers = self.arms[arm].buffers.clone();
-        let (model, buffers, losses) = self.load(checkpoint, weights, buffers, progress)?;
+        let Loaded { model, buffers, losses } = self.load(checkpoint, weights, buffers, progress)?;
         let old = &mut self.arms[arm];
         if buffers != old.buffers {
             return Err(Error::Model("an arm can only be replaced by one that is packed alike".to_owned()));
@@ -83,14 +91,13 @@ impl Engine {
         self.selected = arm;
     }
 
-    #[allow(clippy::type_complexity, reason = "used twice, just above")]
     fn load(
         &mut self,
         checkpoint: &Checkpoint,
         weights: &Weights,
         reuse: Vec<Buffer>,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<(Box<dyn Model>, Vec<Buffer>, Vec<(String, Loss)>)> {
+    ) -> Result<Loaded> {
         let mut loader = Loader {
             checkpoint,
             executor: &mut *self.executor,
@@ -102,6 +109,6 @@ impl Engine {
             losses: Vec::new(),
         };
         let model = (model::architecture(&self.config)?.load)(&self.config, &mut loader)?;
-        Ok((model, loader.buffers, loader.losses))
+        Ok(Loaded { model, buffers: loader.buffers, losses: loader.losses })
     }
 }

@@ -1,9 +1,12 @@
 //! Arms: one model with its weights treated in several ways, and nothing else changed.
 
+use super::results::ArmInfo;
+use crate::checkpoint::Checkpoint;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{Format, Packing};
 use crate::model::Weights;
-use crate::quantize::{Disturb, Granularity, QUANTIZERS, Scheme, Treatment};
+use crate::quantize::{Disturb, Granularity, Loss, QUANTIZERS, Scheme, Treatment};
 use std::rc::Rc;
 
 /// The name of the arm that is the reference once more.
@@ -105,6 +108,66 @@ impl Arm {
             None => "16-bit floats".to_owned(),
         }
     }
+}
+
+/// What is told of arms, in the order in which the engine has them.
+pub fn infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Vec<ArmInfo> {
+    let shapes: Vec<(&str, usize, usize)> = checkpoint
+        .tensors()
+        .filter_map(|info| match info.shape[..] {
+            [rows, cols] => Some((info.name.as_str(), rows, cols)),
+            _ => None,
+        })
+        .collect();
+    let weights: f64 = shapes.iter().map(|(_, rows, cols)| (rows * cols) as f64).sum();
+    let infos = arms.iter().zip(engine.arms()).map(|(arm, loaded)| {
+        let bits = |name: &str, rows, cols| match &arm.treatment {
+            Some(treatment) if arm.embedding || !is_embedding(name) => treatment.bits_per_weight(rows, cols),
+            _ => 16.0,
+        };
+        let bits: f64 =
+            shapes.iter().map(|&(name, rows, cols)| bits(name, rows, cols) * (rows * cols) as f64).sum();
+        let sum = |of: fn(&Loss) -> f64| loaded.losses.iter().map(|(_, loss)| of(loss)).sum::<f64>();
+        let (error, power) = (sum(|loss| loss.error), sum(|loss| loss.power));
+        let distinct = match loaded.losses.len() {
+            0 => shapes.iter().map(|s| distinct(checkpoint, s)).sum::<f64>() / shapes.len().max(1) as f64,
+            n => sum(|loss| loss.distinct as f64) / n as f64,
+        };
+        ArmInfo {
+            name: arm.name.clone(),
+            description: arm.description(),
+            role: arm.role.name().to_owned(),
+            states: arm.treatment.and_then(|t| t.states()).map(|states| states as usize),
+            distinct,
+            bits: bits / weights.max(1.0),
+            relative_error: if power > 0.0 { error / power } else { 0.0 },
+            embedding: arm.embedding && arm.treatment.is_some(),
+        }
+    });
+    infos.collect()
+}
+
+/// Different numbers of a tensor as 16-bit floats.
+fn distinct(checkpoint: &Checkpoint, (name, rows, cols): &(&str, usize, usize)) -> f64 {
+    let Ok(tensor) = checkpoint.tensor(name, &[*rows, *cols]) else { return 0.0 };
+    let mut seen = vec![false; 1 << 16];
+    let mut row = vec![0.0; *cols];
+    for r in 0..*rows {
+        tensor.read_f32(r * cols..(r + 1) * cols, &mut row);
+        row.iter().for_each(|&w| seen[half::f16::from_f32(w).to_bits() as usize] = true);
+    }
+    seen.iter().filter(|&&seen| seen).count() as f64
+}
+
+/// States that are few enough for [`rounded_before`] to mean something.
+pub const FEW: u32 = 32;
+
+/// Whether a model had been rounded before: few states hardly change its layers. What they do to a model that was
+/// never rounded cannot be told from it.
+pub fn rounded_before(losses: &[(String, Loss)]) -> bool {
+    let inner = losses.iter().filter(|(name, _)| !is_embedding(name));
+    let (error, power) = inner.fold((0.0, 0.0), |(e, p), (_, loss)| (e + loss.error, p + loss.power));
+    power > 0.0 && error / power < 1e-4
 }
 
 /// Whether a tensor is the embedding or the output matrix.

@@ -35,6 +35,8 @@ pub enum Style {
     FewShot,
     /// Through the model's chat template, with an instruction.
     Chat,
+    /// As they are, after `Question:`.
+    Plain,
 }
 
 /// What a thought ends with and an answer begins with.
@@ -53,20 +55,21 @@ pub struct Prompter<'a> {
 }
 
 impl<'a> Prompter<'a> {
-    /// Chooses the style that suits the model: its own if it knows these questions; else the tasks' examples,
-    /// or for questions of the user's own its chat template.
+    /// Chooses the style that suits the model: its own if it knows these questions; else the tasks' examples, or for
+    /// questions of the user's own its chat template.
     ///
     /// # Errors
     /// When the chat template cannot be used.
-    pub fn new(tokenizer: &'a Tokenizer, own_questions: bool) -> Result<Self> {
+    pub fn new(tokenizer: &'a Tokenizer, questions: &[Question]) -> Result<Self> {
         // A piece of the reasoner family's vocabulary, and of no other's.
-        let native = tokenizer.id("\nThought:").is_some();
-        let template = if native || !own_questions { None } else { tokenizer.chat_template()? };
-        let style = match (native, &template) {
-            (true, _) => Style::Native,
-            (false, Some(_)) => Style::Chat,
-            (false, None) => Style::FewShot,
-        };
+        if tokenizer.id("\nThought:").is_some() {
+            return Ok(Prompter { tokenizer, style: Style::Native, template: None });
+        }
+        if questions.iter().all(|question| Task::named(&question.task).is_ok()) {
+            return Ok(Prompter { tokenizer, style: Style::FewShot, template: None });
+        }
+        let template = tokenizer.chat_template()?;
+        let style = if template.is_some() { Style::Chat } else { Style::Plain };
         Ok(Prompter { tokenizer, style, template })
     }
 

@@ -32,9 +32,6 @@ const OTHERS: usize = 3;
 /// Most tokens of an answer that follows a given thought.
 const ANSWER_TOKENS: usize = 16;
 
-/// Tokens of a window of a user's own text.
-const WINDOW: usize = 256;
-
 /// What is fixed before the run.
 pub struct Plan {
     /// The arms, in the order in which the engine has them.
@@ -45,10 +42,14 @@ pub struct Plan {
     pub modes: Vec<Mode>,
     /// A text to compare predictions on, in place of worked solutions: its name and its tokens.
     pub text: Option<(String, Vec<u32>)>,
+    /// Tokens of a window of that text.
+    pub window: usize,
     /// Most tokens of a reply.
     pub max_tokens: usize,
     /// Tokens that end a text.
     pub end: Vec<u32>,
+    /// The token that ends a worked solution, where the model was taught one.
+    pub closing: Option<u32>,
 }
 
 /// A reply to a question.
@@ -111,7 +112,7 @@ impl Plan {
     fn texts_len(&self) -> usize {
         self.text
             .as_ref()
-            .map_or(self.questions.len().min(PREDICTED), |(_, tokens)| tokens.len().div_ceil(WINDOW))
+            .map_or(self.questions.len().min(PREDICTED), |(_, tokens)| tokens.len().div_ceil(self.window))
     }
 
     /// Whether an arm answers in a mode. Controls answer in the first alone, which is the one that is judged.
@@ -204,7 +205,7 @@ impl Run<'_> {
     fn worked_text(&self, question: &Question, mode: Mode) -> Result<Text> {
         let prompt = self.prompter.text(question, mode)?;
         let (mut tokens, from) = self.prompter.encode_after(&prompt, &worked(question, mode))?;
-        tokens.extend(self.plan.end.first());
+        tokens.extend(self.plan.closing);
         Ok(Text { tokens, from })
     }
 
@@ -213,7 +214,7 @@ impl Run<'_> {
         let mode = self.plan.modes.first().copied().unwrap_or(Mode::Direct);
         let texts: Vec<Text> = match &self.plan.text {
             Some((_, tokens)) => tokens
-                .chunks(WINDOW)
+                .chunks(self.plan.window)
                 .filter(|window| window.len() > 1)
                 .map(|window| Text { tokens: window.to_vec(), from: 1 })
                 .collect(),
@@ -355,7 +356,7 @@ impl Run<'_> {
     fn attend(&mut self, arm: usize) -> Result<Vec<AttentionDrift>> {
         let mode = self.plan.modes.first().copied().unwrap_or(Mode::Direct);
         let texts: Vec<Vec<u32>> = match &self.plan.text {
-            Some((_, tokens)) => tokens.chunks(WINDOW).take(1).map(<[u32]>::to_vec).collect(),
+            Some((_, tokens)) => tokens.chunks(self.plan.window).take(1).map(<[u32]>::to_vec).collect(),
             None => spread(self.plan.questions.len(), ATTENDED)
                 .into_iter()
                 .map(|q| Ok(self.worked_text(&self.plan.questions[q], mode)?.tokens))

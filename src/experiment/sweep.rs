@@ -3,7 +3,7 @@
 //! One arm is loaded again and again, rounded to another number of states each time, and compared with the
 //! reference on worked solutions. Work is journaled point by point.
 
-use super::arms::is_embedding;
+use super::arms::{FEW, rounded_before};
 use super::journal::Journal;
 use super::random::Random;
 use super::results::{Knee, Law, Sensitivity, SweepPoint};
@@ -11,9 +11,8 @@ use super::stats::{knee_interval, law, wilson};
 use crate::checkpoint::Checkpoint;
 use crate::engine::{Engine, Text};
 use crate::error::{Error, Result};
-use crate::format::Packing;
 use crate::model::{Treat, Weights};
-use crate::quantize::{QUANTIZERS, Treatment};
+use crate::quantize::Treatment;
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
@@ -50,11 +49,23 @@ pub struct Subject<'a> {
     pub interrupted: &'a dyn Fn() -> bool,
 }
 
+/// What the grid found.
+pub struct Swept {
+    /// Every point.
+    pub points: Vec<SweepPoint>,
+    /// Where damage begins, by granularity.
+    pub knees: Vec<Knee>,
+    /// Whether the model had been rounded before: few states hardly change its layers.
+    pub rounded_before: bool,
+}
+
 /// What one point found, text by text.
 #[derive(Serialize, Deserialize)]
 struct Measured {
     bits: f64,
     relative_error: f64,
+    /// Whether this treatment found the layers as it leaves them.
+    found_rounded: bool,
     /// Mean KL in nats.
     kl: Vec<f64>,
     /// Mean −ln p.
@@ -89,8 +100,8 @@ impl Subject<'_> {
     ///
     /// # Errors
     /// When the device fails, the journal cannot be written, or the user interrupts.
-    pub fn sweep(&mut self, grid: &Grid, seed: u64) -> Result<(Vec<SweepPoint>, Vec<Knee>)> {
-        let (mut points, mut knees) = (Vec::new(), Vec::new());
+    pub fn sweep(&mut self, grid: &Grid, seed: u64) -> Result<Swept> {
+        let (mut points, mut knees, mut rounded_before) = (Vec::new(), Vec::new(), false);
         let reference = self.measure("reference", Rc::new(|_| None), 16.0)?;
         points.push(self.point("", 0, &reference));
         for granularity in &grid.granularities {
@@ -105,6 +116,7 @@ impl Subject<'_> {
                     lost.push(f64::from(u8::from(*was)) - f64::from(u8::from(*is)));
                 }
                 points.push(self.point(granularity, states as usize, &found));
+                rounded_before |= states <= FEW && found.found_rounded;
             }
             let random = &mut Random::new(seed, &["knee", &self.name, granularity]);
             let found = knee(&lost, &grid.states, random);
@@ -115,7 +127,7 @@ impl Subject<'_> {
                 below_16: found.map_or(0.0, |(_, below)| below),
             });
         }
-        Ok((points, knees))
+        Ok(Swept { points, knees, rounded_before })
     }
 
     /// One part of the model rounded to 16 states in groups of 32 at a time, and all but one.
@@ -156,16 +168,12 @@ impl Subject<'_> {
     fn measure(&mut self, unit: &str, treat: Treat, bits: f64) -> Result<Measured> {
         let (engine, checkpoint, texts) = (&mut *self.engine, self.checkpoint, self.texts);
         let found = self.journal.unit(&format!("{}/{unit}", self.name), || {
-            let weights = Weights {
-                linear: Packing::F16,
-                embedding: Packing::F16,
-                quantizer: QUANTIZERS[0],
-                treatment: Some(treat),
-            };
+            let weights = Weights { treatment: Some(treat), ..Weights::F16 };
             engine.replace_arm(1, checkpoint, &weights, &mut |_| {})?;
             let losses = &engine.arms()[1].losses;
             let error = losses.iter().map(|(_, loss)| loss.error).sum::<f64>();
             let power = losses.iter().map(|(_, loss)| loss.power).sum::<f64>();
+            let found_rounded = rounded_before(losses);
             engine.select(0);
             let arms = block_on(engine.compare(texts))?;
             let by_text = |of: &dyn Fn(&crate::engine::Divergence) -> f64| -> Vec<f64> {
@@ -177,6 +185,7 @@ impl Subject<'_> {
             Ok(Measured {
                 bits,
                 relative_error: if power > 0.0 { error / power } else { 0.0 },
+                found_rounded,
                 kl: by_text(&|d| f64::from(d.kl)),
                 nll: by_text(&|d| -f64::from(d.arm)),
                 exact: exact(&|d| d.arm_hits),
@@ -238,13 +247,6 @@ pub fn damage_law(points: &[SweepPoint]) -> Option<Law> {
 
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// Whether the model looks as if it had been rounded before: 16 states in groups of 32 hardly change its layers.
-pub fn rounded_before(losses: &[(String, crate::quantize::Loss)]) -> bool {
-    let inner = losses.iter().filter(|(name, _)| !is_embedding(name));
-    let (error, power) = inner.fold((0.0, 0.0), |(e, p), (_, loss)| (e + loss.error, p + loss.power));
-    power > 0.0 && error / power < 1e-4
 }
 
 #[cfg(test)]

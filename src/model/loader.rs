@@ -5,7 +5,7 @@ use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
 use crate::format::{Affine, BLOCK, Kind, Packing, TILE_ROWS, Tile};
 use crate::kernels::{Matrix, Shard};
-use crate::quantize::{Flaw, LONGEST_GROUP, Loss, Quantizer, Treatment};
+use crate::quantize::{Flaw, LONGEST_GROUP, Loss, QUANTIZERS, Quantizer, Treatment};
 use crate::recording::{Buffer, Executor};
 use rayon::prelude::*;
 use std::collections::VecDeque;
@@ -26,6 +26,12 @@ pub struct Weights {
     /// What a tensor goes through before it is packed, by its name. A tensor that is packed as codes is left as
     /// it is, and only measured: its packing is what treats it.
     pub treatment: Option<Treat>,
+}
+
+impl Weights {
+    /// 16-bit floats, untreated.
+    pub const F16: Weights =
+        Weights { linear: Packing::F16, embedding: Packing::F16, quantizer: QUANTIZERS[0], treatment: None };
 }
 
 /// Chooses a tensor's treatment by its name.

@@ -249,13 +249,3 @@ fn many_arms_with_long_names() {
     assert_eq!(results.arms.len(), 12);
     check(&results);
 }
-
-/// Writes the pages to look at: `cargo test -- --ignored pages`.
-#[test]
-#[ignore = "for eyes"]
-fn pages() {
-    let to = std::env::temp_dir();
-    std::fs::write(to.join("report.html"), html(&fixture::results())).expect("a place to write");
-    std::fs::write(to.join("sweep.html"), sweep_html(&fixture::sweep())).expect("a place to write");
-    print!("{}\n{}", table(&fixture::results(), true), sweep_table(&fixture::sweep(), true));
-}

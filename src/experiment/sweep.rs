@@ -15,6 +15,7 @@ use crate::model::{Treat, Weights};
 use crate::quantize::Treatment;
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// What is varied.
@@ -227,13 +228,20 @@ fn knee(lost: &[Vec<f64>], states: &[u32], random: &mut Random) -> Option<(super
     knee_interval(&fitted, &log2, random)
 }
 
-/// The law of damage over sizes, from the points in the shortest groups, where sizes differ.
+/// Sizes without which there is nothing to fit, and one to hold out.
+const SIZES: usize = 3;
+
+/// The law of damage over sizes, from the points in the shortest groups, where sizes differ; none for fewer than
+/// three sizes.
 pub fn damage_law(points: &[SweepPoint]) -> Option<Law> {
     let shortest = points.iter().filter_map(|p| p.granularity.parse::<usize>().ok()).min()?.to_string();
     // Fewer states destroy the model, whatever its size; many more leave what rounding to f16 leaves.
     let fits = |p: &&SweepPoint| p.granularity == shortest && (4..=64).contains(&p.states);
-    let of: Vec<(u64, f64, f64)> =
-        points.iter().filter(fits).map(|p| (p.parameters, (p.states as f64).log2(), p.kl)).collect();
+    let of: Vec<(u64, f64, f64)> = points.iter().filter(fits).map(|p| (p.parameters, p.bits, p.kl)).collect();
+    let sizes: HashSet<u64> = of.iter().map(|p| p.0).collect();
+    if sizes.len() < SIZES {
+        return None;
+    }
     let found = law(&of)?;
     Some(Law {
         damage: "KL in nats".to_owned(),
@@ -273,5 +281,33 @@ mod tests {
         // Nothing lost at all has no knee.
         let none = vec![vec![0.0; states.len()]; 50];
         assert!(knee(&none, &states, &mut Random::new(1, &["test"])).is_none());
+    }
+
+    /// Damage made by a law is found again, and a single size is no family.
+    #[test]
+    fn a_law_needs_sizes() {
+        let made = |parameters: u64| {
+            [4usize, 8, 16, 32, 64].map(|states| {
+                let bits = (states as f64).log2() + 1.0;
+                let kl = (2.0 - 0.5 * (parameters as f64).ln() - bits / 0.8).exp();
+                SweepPoint {
+                    model: parameters.to_string(),
+                    parameters,
+                    granularity: "32".to_owned(),
+                    states,
+                    bits,
+                    relative_error: 0.0,
+                    kl,
+                    nll: 0.0,
+                    accuracy: wilson(1, 2),
+                }
+            })
+        };
+        assert!(damage_law(&made(1_000_000)).is_none());
+        let family: Vec<SweepPoint> =
+            [100_000, 400_000, 1_000_000, 3_000_000].into_iter().flat_map(made).collect();
+        let law = damage_law(&family).unwrap();
+        assert!((law.a.value - 0.5).abs() < 1e-6 && (law.gamma.value - 0.8).abs() < 1e-6, "{law:?}");
+        assert!(law.held_out.iter().all(|(_, measured, predicted)| (measured - predicted).abs() < 1e-6));
     }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{assert_greedy, devices, ids, json, numbers, open, packing, relative_error};
 use pollster::block_on;
-use sixteen_states::engine::{Engine, Request, Sampling};
+use sixteen_states::engine::{Engine, Request, Sampling, Text};
 use std::ops::ControlFlow;
 
 const MODELS: [&str; 5] = ["llama", "llama-gqa-llama3", "llama-linear-bias", "mistral", "sharded"];
@@ -89,6 +89,57 @@ fn a_batch_gives_what_each_prompt_gives_alone() {
         );
         // Nothing is left over from the last call.
         assert_eq!(generate(&mut together, &requests[2..5]), expected[2..5], "{}", device.name);
+    }
+}
+
+/// Texts that begin alike share keys and values, within a call and from call to call, and each gets what it gets from
+/// an engine that has seen nothing else.
+#[test]
+fn texts_that_begin_alike_change_nothing_for_each_other() {
+    for device in devices() {
+        let name = "llama-gqa-llama3";
+        let tokens = ids(&json(&format!("tiny/{name}/reference.json"))["ids"]);
+        let start: Vec<u32> = tokens.iter().cycle().take(75).copied().collect();
+        let prompts: Vec<Vec<u32>> = (0..6)
+            .map(|i| start.iter().chain(&tokens[i..]).take(60 + 9 * i).copied().collect())
+            .chain([start[..64].to_vec(), start.clone()])
+            .collect();
+        let requests: Vec<Request> =
+            prompts.iter().map(|p| Request { end: vec![], ..greedy(p.clone(), 40) }).collect();
+        let texts: Vec<Text> = prompts
+            .iter()
+            .enumerate()
+            .map(|(i, p)| Text { tokens: p.clone(), from: (p.len() - 3).min(30 + 9 * i) })
+            .collect();
+
+        let mut alone = open(device.open(true), &path(name), packing(4, 32), 1);
+        let mut single = |request: &Request, text: &Text| {
+            alone.forget();
+            let tokens = generate(&mut alone, std::slice::from_ref(request)).remove(0);
+            alone.forget();
+            (tokens, block_on(alone.score_all(std::slice::from_ref(text))).unwrap().remove(0))
+        };
+        let expected: Vec<(Vec<u32>, Vec<f32>)> =
+            requests.iter().zip(&texts).map(|(request, text)| single(request, text)).collect();
+
+        let mut engine = open(device.open(true), &path(name), packing(4, 32), 3);
+        for call in ["first", "second"] {
+            let found = generate(&mut engine, &requests);
+            let scores = block_on(engine.score_all(&texts)).unwrap();
+            for (i, (tokens, likely)) in expected.iter().enumerate() {
+                let what = format!("{call} call, text {i} on {}", device.name);
+                assert_eq!(&found[i], tokens, "{what}");
+                assert_eq!(scores[i].len(), likely.len(), "{what}");
+                let error = scores[i].iter().zip(likely).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(error < 1e-4, "{what}: likelihoods are off by {error:.1e}");
+            }
+        }
+        // The conversation goes on: what was written is in the cache too.
+        let longer: Vec<u32> = prompts[0].iter().chain(&expected[0].0).chain(&tokens[..5]).copied().collect();
+        let request = Request { end: vec![], ..greedy(longer, 8) };
+        let again = generate(&mut engine, std::slice::from_ref(&request));
+        engine.forget();
+        assert_eq!(generate(&mut engine, &[request]), again, "{}", device.name);
     }
 }
 

@@ -53,6 +53,7 @@ impl Engine {
         }
         self.arms.push(Arm { model, caches, buffers, losses });
         // A comparison is of all arms.
+        self.pages.forget();
         self.ready.retain(|(_, _, head), _| *head != Head::Compare);
         self.results.retain(|(_, _, head), _| *head != Head::Compare);
         Ok(self.arms.len() - 1)
@@ -70,6 +71,7 @@ impl Engine {
         weights: &Weights,
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
+        self.pages.forget();
         let buffers = self.arms[arm].buffers.clone();
         let Loaded { model, buffers, losses } = self.load(checkpoint, weights, buffers, progress)?;
         let old = &mut self.arms[arm];

@@ -1,6 +1,7 @@
 //! What attention looks at: its weights, which the kernels never write down, computed again from queries
 //! and keys.
 
+use super::pages::Claim;
 use super::{Engine, Head, NONE, PREFILL, Row};
 use crate::error::Result;
 use crate::format::unpair;
@@ -16,7 +17,7 @@ impl Engine {
     /// As [`score`](Self::score).
     pub async fn attention(&mut self, tokens: &[u32]) -> Result<Vec<Attention>> {
         self.check_text(tokens)?;
-        self.claim_pages(0, tokens.len())?;
+        self.claim_for_text(0, &Claim { writer: self.selected, text: &[], given: 0, tokens: tokens.len() })?;
         let ready = self.ready(PREFILL, Head::Score)?;
         let recording = self.executor.recording(ready.prepared);
         let stores: Vec<usize> = (0..recording.dispatches.len())
@@ -39,7 +40,7 @@ impl Engine {
             }
             self.executor.run(ready.prepared)?;
         }
-        let pages = self.pages.owned(0).to_vec();
+        let pages = self.pages.held(0).to_vec();
         let mut layers = Vec::with_capacity(stores.len());
         for (layer, q) in queries.iter().enumerate() {
             let keys = self.arms[self.selected].caches[layer].keys;

@@ -4,6 +4,7 @@
 //! ahead, and tokens are read some steps behind. What was made past the end of a sequence is dropped.
 
 use super::diagnose::Suspect;
+use super::pages::Claim;
 use super::{AHEAD, Engine, Head, PREFILL, Ready, Row, Sampling};
 use crate::error::{Error, Result};
 use crate::kernels::NONE;
@@ -56,7 +57,7 @@ pub struct Generation {
 /// A request on its way.
 struct Active {
     request: usize,
-    /// Prompt tokens already queued.
+    /// Prompt tokens already queued, or in the cache before.
     queued: usize,
     /// Tokens made, but not past the one that ends it.
     tokens: Vec<u32>,
@@ -102,6 +103,9 @@ impl Engine {
             let _ = self.executor.finish(queued.ticket).await;
         }
         (0..slots).for_each(|slot| self.pages.release(slot));
+        if result.is_err() {
+            self.pages.forget();
+        }
         let table = vec![Row::NONE; slots];
         let cleared = self.executor.upload(self.decode_rows, 0, bytemuck::cast_slice(&table));
         result?;
@@ -173,9 +177,10 @@ impl Engine {
                 run.next += 1;
                 continue;
             }
-            if !self.assign_pages(slot, len + limit)? {
-                break;
-            }
+            // The last token's row is what the first new token is made from.
+            let claim =
+                Claim { writer: self.selected, text: &request.prompt, given: len - 1, tokens: len + limit };
+            let Some(there) = self.claim_pages(slot, &claim)? else { break };
             let settings = request.sampling.settings();
             let offset = (slot * size_of_val(&settings)) as u64;
             self.executor.upload(self.settings, offset, bytemuck::bytes_of(&settings))?;
@@ -184,7 +189,7 @@ impl Engine {
             run.serial += 1;
             run.active[slot] = Some(Active {
                 request: run.next,
-                queued: 0,
+                queued: there,
                 tokens: Vec::new(),
                 limit,
                 started: Instant::now(),
@@ -200,8 +205,11 @@ impl Engine {
     fn queue_prompt(&mut self, requests: &[Request], run: &mut Run) -> Result<Option<Queued>> {
         let (mut rows, mut outputs, mut makes) = (Vec::new(), Vec::new(), Vec::new());
         let most_outputs = run.active.len().min(PREFILL);
-        for (slot, active) in run.active.iter_mut().enumerate() {
-            let Some(active) = active else { continue };
+        // In the order of admission: a prompt may begin with pages that one before it is about to fill.
+        let mut waiting: Vec<(usize, &mut Active)> =
+            run.active.iter_mut().enumerate().filter_map(|(slot, a)| Some((slot, a.as_mut()?))).collect();
+        waiting.sort_by_key(|(_, active)| active.serial);
+        for (slot, active) in waiting {
             let prompt = &requests[active.request].prompt;
             let count = (prompt.len() - active.queued).min(PREFILL - rows.len());
             for &token in &prompt[active.queued..active.queued + count] {
@@ -301,6 +309,11 @@ impl Engine {
             let Some((stop, active)) = stop.and_then(|stop| Some((stop, run.active[slot].take()?))) else {
                 continue;
             };
+            // Keys and values of the last token may not have been made.
+            let mut text = request.prompt.clone();
+            text.extend(&active.tokens);
+            text.pop();
+            self.pages.learn(slot, self.selected, &text);
             let first = active.first.unwrap_or(now);
             run.done[active.request] = Some(Generation {
                 tokens: active.tokens,

@@ -29,7 +29,7 @@ use crate::kernels::sample::{SampleState, Settings};
 use crate::model::{self, CacheShape, Step, Weights};
 use crate::recording::{Buffer, Executor, Prepared, Recorder};
 use bytemuck::{Pod, Zeroable};
-use pages::Pages;
+use pages::{Claim, Pages};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -288,11 +288,20 @@ impl Engine {
         }
     }
 
-    /// Gives a sequence pages for `tokens` tokens and writes its page table.
-    fn assign_pages(&mut self, sequence: usize, tokens: usize) -> Result<bool> {
-        let Some(table) = self.pages.assign(sequence, tokens, self.plan.max_pages) else { return Ok(false) };
+    /// Lets go of keys and values that earlier calls left for texts that begin alike: what comes next is computed as
+    /// if it were the first.
+    pub fn forget(&mut self) {
+        self.pages.forget();
+    }
+
+    /// Gives a sequence pages and writes its page table; how many of its tokens are in the cache already. None where
+    /// there is no room.
+    fn claim_pages(&mut self, sequence: usize, claim: &Claim<'_>) -> Result<Option<usize>> {
+        let Some((table, there)) = self.pages.claim(sequence, claim, self.plan.max_pages) else {
+            return Ok(None);
+        };
         let offset = (sequence * self.plan.max_pages * 4) as u64;
         self.executor.upload(self.page_table, offset, bytemuck::cast_slice(&table))?;
-        Ok(true)
+        Ok(Some(there))
     }
 }

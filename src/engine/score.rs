@@ -1,6 +1,7 @@
 //! How likely a text is under a model.
 
 use super::diagnose::Suspect;
+use super::pages::{ALL, Claim, Writer};
 use super::{Divergence, Engine, Head, PREFILL, Ready, Row};
 use crate::error::{Error, Result};
 use crate::kernels::NONE;
@@ -92,11 +93,9 @@ impl Engine {
     }
 
     /// Gives a sequence pages or says why not.
-    pub(super) fn claim_pages(&mut self, sequence: usize, tokens: usize) -> Result<()> {
-        match self.assign_pages(sequence, tokens)? {
-            true => Ok(()),
-            false => Err(Error::Model(format!("no room in the cache for {tokens} tokens"))),
-        }
+    pub(super) fn claim_for_text(&mut self, sequence: usize, claim: &Claim<'_>) -> Result<usize> {
+        let none = || Error::Model(format!("no room in the cache for {} tokens", claim.tokens));
+        self.claim_pages(sequence, claim)?.ok_or_else(none)
     }
 
     /// Runs texts through as many sequences as there are, and collects `per_row` results for each token from
@@ -117,13 +116,17 @@ impl Engine {
         let buffers = self.results[&(self.selected, PREFILL, head)].clone();
         let mut results = vec![vec![Vec::new(); texts.len()]; buffers.len()];
         let sequences = self.sequences();
+        let writer = if head == Head::Compare { ALL } else { self.selected };
         for first in (0..texts.len()).step_by(sequences) {
             let batch = &texts[first..(first + sequences).min(texts.len())];
             let mut found = |buffer: usize, text: usize, values: &[f32]| {
                 results[buffer][first + text].extend(values);
             };
-            let result = self.forward_batch(batch, ready, &buffers, per_row, &mut found).await;
+            let result = self.forward_batch(batch, (writer, ready), &buffers, per_row, &mut found).await;
             (0..batch.len()).for_each(|slot| self.pages.release(slot));
+            if result.is_err() {
+                self.pages.forget();
+            }
             result?;
         }
         Ok(results)
@@ -133,7 +136,7 @@ impl Engine {
     async fn forward_batch(
         &mut self,
         texts: &[Text],
-        ready: Ready,
+        (writer, ready): (Writer, Ready),
         buffers: &[Buffer],
         per_row: usize,
         found: &mut dyn FnMut(usize, usize, &[f32]),
@@ -141,8 +144,13 @@ impl Engine {
         let mut all = Vec::new();
         for (slot, text) in texts.iter().enumerate() {
             let inputs = text.tokens.len().saturating_sub(1);
-            self.claim_pages(slot, inputs.max(1))?;
-            for position in 0..inputs {
+            let claim = Claim {
+                writer,
+                text: &text.tokens[..inputs],
+                given: text.from.saturating_sub(1).min(inputs),
+                tokens: inputs.max(1),
+            };
+            for position in self.claim_for_text(slot, &claim)?..inputs {
                 let scored = position + 1 >= text.from;
                 let expected = if scored { text.tokens[position + 1] } else { NONE };
                 all.push(Row { expected, ..Row::new(text.tokens[position], position, slot) });

@@ -332,6 +332,7 @@ impl Run<'_> {
                 let texts = texts(thinker)?;
                 for (s, scorer) in [0, arm].into_iter().enumerate() {
                     engine.select(scorer);
+                    engine.forget();
                     let scores = block_on(engine.score_all(&texts))?;
                     let mut bits = scores
                         .iter()
@@ -434,6 +435,7 @@ fn log2_mean_exp2(x: &[f64]) -> f64 {
 
 fn compare(engine: &mut Engine, texts: &[Text]) -> Result<Vec<Predicted>> {
     engine.select(0);
+    engine.forget();
     let by_arm = block_on(engine.compare(texts))?;
     let predicted = |text: usize| {
         let arms = by_arm.iter().map(|arm| arm[text].iter().map(|d| [d.kl, d.arm, d.same_top]).collect());
@@ -443,7 +445,8 @@ fn compare(engine: &mut Engine, texts: &[Text]) -> Result<Vec<Predicted>> {
     Ok((0..texts.len()).map(predicted).collect())
 }
 
-/// Continues prompts greedily with the selected arm.
+/// Continues prompts greedily with the selected arm, from nothing: a run that went on from its journal has no
+/// keys and values of what came before.
 fn generate(
     engine: &mut Engine,
     plan: &Plan,
@@ -467,6 +470,7 @@ fn generate(
     let mut texts = vec![String::new(); requests.len()];
     let mut complete = vec![false; requests.len()];
     let mut failed = None;
+    engine.forget();
     let generations = block_on(engine.generate(&requests, &mut |request, token| {
         match streams[request].push(token) {
             Ok(piece) => texts[request].push_str(&piece.unwrap_or_default()),

@@ -176,6 +176,7 @@ impl Subject<'_> {
             let power = losses.iter().map(|(_, loss)| loss.power).sum::<f64>();
             let found_rounded = rounded_before(losses);
             engine.select(0);
+            engine.forget();
             let arms = block_on(engine.compare(texts))?;
             let by_text = |of: &dyn Fn(&crate::engine::Divergence) -> f64| -> Vec<f64> {
                 arms[1].iter().map(|text| mean(&text.iter().map(of).collect::<Vec<_>>())).collect()

@@ -83,10 +83,10 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Counts a text of a prompt of so many tokens.
+    /// Counts a text of a prompt of so many tokens; speed is of those that were computed.
     pub fn add(&mut self, prompt_tokens: usize, generation: &Generation) {
         self.texts += 1;
-        self.prompt_tokens += prompt_tokens;
+        self.prompt_tokens += prompt_tokens.saturating_sub(generation.cached_tokens);
         self.prompt_time += generation.prompt_time;
         self.tokens += generation.tokens.len();
         // The first token comes with the prompt; a token that ends the text is made, but not part of it.
@@ -152,14 +152,15 @@ mod tests {
         let one = |tokens: usize, stop, decode_time| Generation {
             tokens: vec![7; tokens],
             stop,
+            cached_tokens: 32,
             prompt_time: half,
             decode_time,
         };
-        figures.add(4, &one(1, Stop::Length, Duration::ZERO));
+        figures.add(36, &one(1, Stop::Length, Duration::ZERO));
         assert_eq!(figures.json(second)["decode_tokens_per_s"], Value::Null);
         assert_eq!(figures.json(second)["prompt_tokens_per_s"], json!(8.0));
         // The step that made the end token took time too.
-        figures.add(4, &one(2, Stop::Eos, second));
+        figures.add(36, &one(2, Stop::Eos, second));
         assert_eq!(figures.json(second)["decode_tokens_per_s"], json!(2.0));
         assert_eq!(figures.json(second)["first_token_s"], json!(0.5));
     }

@@ -64,14 +64,14 @@ pub struct ModelArgs {
     pub embed_bits: Option<&'static Format>,
 }
 
-fn bits() -> impl TypedValueParser<Value = &'static Format> {
+pub fn bits() -> impl TypedValueParser<Value = &'static Format> {
     PossibleValuesParser::new(BITS.map(|(bits, _)| bits)).try_map(|bits| {
         let name = BITS.iter().find(|(b, _)| *b == bits).map_or("", |(_, name)| name);
         Format::named(name).ok_or_else(|| format!("there is no format {name:?}"))
     })
 }
 
-fn group() -> impl TypedValueParser<Value = usize> {
+pub fn group() -> impl TypedValueParser<Value = usize> {
     PossibleValuesParser::new(GROUPS).try_map(|group| group.parse::<usize>())
 }
 

@@ -7,6 +7,7 @@
 mod ab;
 mod answer;
 mod args;
+mod bench;
 mod chat;
 mod console;
 mod devices;
@@ -39,6 +40,7 @@ Examples:
   infer -m DIR --raw \"Once upon a time\"    plain continuation, no chat template
   infer devices --check                    is my driver right?
   infer perplexity -m DIR -b 4 --file text.txt
+  infer bench -m DIR -b 16,4               tokens per second, and how near that is to what the device can do
 
 Every option with [env: …] can be set in the environment; the command line wins.
 A prompt that is the name of a command goes after --: infer -m DIR -- devices";
@@ -62,6 +64,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Ab(ab::Args),
+    Bench(bench::Args),
     Devices(devices::Args),
     Perplexity(perplexity::Args),
     Sweep(sweep::Args),
@@ -91,7 +94,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["ab", "devices", "perplexity", "sweep", "tasks"];
+    let names = ["ab", "bench", "devices", "perplexity", "sweep", "tasks"];
     let command = Cli::command().mut_args(hidden);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
@@ -105,6 +108,7 @@ impl Cli {
                 refuse_before(matches)?;
                 match command {
                     Command::Ab(args) => ab::run(&args, &self.common, &console),
+                    Command::Bench(args) => bench::run(&args, &self.common, &console),
                     Command::Devices(args) => devices::run(&args, &self.common, &console),
                     Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
                     Command::Sweep(args) => sweep::run(&args, &self.common, &console),

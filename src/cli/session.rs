@@ -43,6 +43,11 @@ impl Description {
         Ok(Description { source, config, tokenizer, name: name.to_owned(), weights: Weights::F16 })
     }
 
+    /// Bytes of the packed embedding.
+    pub fn embedding_bytes(&self) -> u64 {
+        self.weights.embedding.bytes(self.config.vocab_size, self.config.hidden_size)
+    }
+
     /// How long texts may be when `asked` is what the user asked for.
     pub fn context(&self, asked: Option<usize>) -> Result<usize> {
         Plan::context(&self.config, asked)
@@ -59,6 +64,17 @@ impl Description {
 
     /// Opens the device and loads the weights, for texts of up to `context` tokens.
     pub fn load(self, context: usize, common: &Common, console: &Console) -> Result<Session> {
+        self.load_for(context, 1, common, console)
+    }
+
+    /// The same for several texts at once.
+    pub fn load_for(
+        self,
+        context: usize,
+        sequences: usize,
+        common: &Common,
+        console: &Console,
+    ) -> Result<Session> {
         let started = Instant::now();
         // Whether the file is what it should be can be told without a device.
         let checkpoint = Checkpoint::open(&self.source.weights)?;
@@ -76,7 +92,7 @@ impl Description {
         let options = OpenOptions {
             weights: self.weights.clone(),
             context: Some(context),
-            sequences: 1,
+            sequences,
             progress: &mut |bytes| bar.inc(bytes),
         };
         let engine = Engine::open(&self.source, &checkpoint, opened.executor, options);
@@ -124,6 +140,11 @@ impl Session {
     /// The name of the device.
     pub fn device(&self) -> &str {
         &self.capabilities.device
+    }
+
+    /// Its driver.
+    pub fn driver(&self) -> &str {
+        &self.capabilities.driver
     }
 
     /// What every report in JSON begins with.

@@ -48,6 +48,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Why it ended.
     pub stop: Stop,
+    /// Tokens of the prompt whose keys and values were in the cache already.
+    pub cached_tokens: usize,
     /// From the start of the prompt to its first token.
     pub prompt_time: Duration,
     /// From the first token to the last.
@@ -59,6 +61,7 @@ struct Active {
     request: usize,
     /// Prompt tokens already queued, or in the cache before.
     queued: usize,
+    cached: usize,
     /// Tokens made, but not past the one that ends it.
     tokens: Vec<u32>,
     limit: usize,
@@ -123,10 +126,12 @@ impl Engine {
     ) -> Result<()> {
         loop {
             self.admit(requests, run)?;
+            let queuing = Instant::now();
             let queued = match self.queue_prompt(requests, run)? {
                 Some(queued) => Some(queued),
                 None => self.queue_decode(run)?,
             };
+            self.encode += queuing.elapsed();
             let idle = queued.is_none();
             run.queue.extend(queued);
             if idle && run.queue.is_empty() {
@@ -173,7 +178,8 @@ impl Engine {
             if limit == 0 {
                 let (tokens, stop) = (Vec::new(), Stop::Length);
                 let none = Duration::ZERO;
-                run.done[run.next] = Some(Generation { tokens, stop, prompt_time: none, decode_time: none });
+                run.done[run.next] =
+                    Some(Generation { tokens, stop, cached_tokens: 0, prompt_time: none, decode_time: none });
                 run.next += 1;
                 continue;
             }
@@ -190,6 +196,7 @@ impl Engine {
             run.active[slot] = Some(Active {
                 request: run.next,
                 queued: there,
+                cached: there,
                 tokens: Vec::new(),
                 limit,
                 started: Instant::now(),
@@ -318,6 +325,7 @@ impl Engine {
             run.done[active.request] = Some(Generation {
                 tokens: active.tokens,
                 stop,
+                cached_tokens: active.cached,
                 prompt_time: first - active.started,
                 decode_time: now - first,
             });

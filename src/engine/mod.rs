@@ -9,15 +9,19 @@ pub mod check;
 mod device;
 mod diagnose;
 mod generate;
+mod limits;
 mod pages;
 mod plan;
 mod score;
+mod timing;
 
 pub use arms::Arm;
 pub use device::{DeviceChoice, Opened, open_device};
 pub use generate::{Generation, Request, Stop};
+pub use limits::{Limits, limits};
 pub use plan::{Memory, Plan};
 pub use score::{Perplexity, Text, windows};
+pub use timing::{DEPTH_STEP, Timing, Work};
 
 pub use crate::kernels::Divergence;
 pub use crate::kernels::sample::Sampling;
@@ -110,6 +114,8 @@ pub struct Engine {
     /// What a head leaves to be read, by its arm, rows and head; a comparison leaves a buffer an arm.
     results: HashMap<(usize, usize, Head), Vec<Buffer>>,
     unread: Vec<String>,
+    /// How long the host was busy with steps of [`Engine::generate`].
+    encode: Duration,
 }
 
 /// How a model is opened.
@@ -159,6 +165,7 @@ impl Engine {
             ready: HashMap::new(),
             results: HashMap::new(),
             unread: Vec::new(),
+            encode: Duration::ZERO,
             plan,
         };
         engine.add_arm(checkpoint, &options.weights, options.progress)?;

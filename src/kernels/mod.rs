@@ -8,12 +8,14 @@
 mod add_bias;
 pub mod attention;
 mod case;
+mod copy;
 mod divergence;
 mod embed;
 mod gather;
 mod log_prob;
 pub mod matmul;
 mod matrix;
+mod multiply_add;
 mod rms_norm;
 mod rope_store;
 pub mod sample;
@@ -47,6 +49,8 @@ pub const KERNELS: &[&Kernel] = &[
     &log_prob::KERNEL,
     &divergence::KERNEL,
     &sample::KERNEL,
+    &copy::KERNEL,
+    &multiply_add::KERNEL,
 ];
 
 /// No row, no token: what `NONE` is in `shaders/common.wgsl`.

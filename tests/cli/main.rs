@@ -2,6 +2,7 @@
 
 mod ab;
 mod bad_input;
+mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod run;

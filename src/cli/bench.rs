@@ -1,0 +1,457 @@
+//! `infer bench`: how fast prompts are read and tokens are made, and how near that is to what the device can do.
+
+use super::args::{Common, ModelArgs, bits, group};
+use super::console::{Console, Output};
+use super::generate::at_least_one;
+use super::session::{Description, Session};
+use crate::checkpoint::{Checkpoint, Config, shipped};
+use crate::engine::{DEPTH_STEP, Limits, Timing, Work, limits, open_device};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use clap::ValueEnum;
+use pollster::block_on;
+use serde::Serialize;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Tokens of a prompt, and tokens that are made, where the model allows so many.
+const PROMPT: usize = 512;
+const TOKENS: usize = 128;
+
+const EXAMPLES: &str = "\
+Examples:
+  infer bench -m DIR                          prompts of 512 tokens and 128 tokens more, with 16 and 4 bits
+  infer bench -m DIR -b 4 -p 512 -n 128 -D 0,4096 -r 5
+  infer bench -m DIR -b 4 -p 0 -B 1,8,32      many texts at once
+  infer bench -m DIR -o json > bench.json     with every repetition
+
+pp512 is a prompt of 512 tokens, tg128 means 128 tokens one after the other; \"@ d4096\" says that 4096 tokens are in the
+cache before, \"×8\" that 8 texts are under way at once (tok/s is of all of them together). A first run of each test is not
+counted; reading text into tokens and printing are no part of any.";
+
+/// Measure tokens per second, beside what the device can do at most
+///
+/// \"of limit\" is a share of what was measured on the same device just before: for tokens one after the other of the speed
+/// of a copy in its memory, where all packed weights and all keys and values must be read for every step; for prompts of
+/// 32-bit multiplications and additions in registers, two for each weight of a matrix and token.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// A .safetensors file, a model directory or a hub id [default: the small model inside the program]
+    #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
+    model: Option<String>,
+    /// Bits of a weight, one or several
+    #[arg(short, long, value_delimiter = ',', default_value = "16,4", hide_possible_values = true)]
+    #[arg(value_name = "16|8|4,…", value_parser = bits(), help_heading = "Model")]
+    bits: Vec<&'static Format>,
+    /// Weights of a row that share a scale and a zero
+    #[arg(long, env = "INFER_GROUP", default_value = "32", hide_possible_values = true)]
+    #[arg(value_name = "32|64|128", value_parser = group(), help_heading = "Model")]
+    group: usize,
+    /// Tokens of a prompt, one or several; 0 for no such test [default: 512, or half of what the model allows]
+    #[arg(short, long, value_delimiter = ',', value_name = "N,…", help_heading = "Tests")]
+    prompt: Vec<usize>,
+    /// Tokens to make, one or several; 0 for no such test [default: 128, or half of what the model allows]
+    #[arg(short = 'n', long, value_delimiter = ',', value_name = "N,…", help_heading = "Tests")]
+    tokens: Vec<usize>,
+    /// Tokens in the cache before, one or several, rounded up to whole pages of 32
+    #[arg(short = 'D', long, value_delimiter = ',', default_value = "0", value_name = "N,…")]
+    #[arg(help_heading = "Tests")]
+    depth: Vec<usize>,
+    /// Texts at once, one or several
+    #[arg(short = 'B', long, value_delimiter = ',', default_value = "1", value_name = "N,…")]
+    #[arg(value_parser = at_least_one, help_heading = "Tests")]
+    batch: Vec<usize>,
+    /// Repetitions of each test
+    #[arg(short, long, default_value = "5", value_name = "N", value_parser = at_least_one)]
+    #[arg(help_heading = "Tests")]
+    repetitions: usize,
+    /// What to print: a table, or all figures [default: md; json with --json]
+    #[arg(short, long, value_enum, help_heading = "Tests")]
+    output: Option<Form>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A table as Markdown
+    Md,
+    /// A table as comma-separated values
+    Csv,
+    /// One JSON list
+    Json,
+    /// One JSON object a line, as tests are done
+    Jsonl,
+}
+
+/// What a test found.
+#[derive(Debug, Serialize)]
+struct Row {
+    model: String,
+    parameters: u64,
+    format: String,
+    device: String,
+    backend: String,
+    driver: String,
+    version: &'static str,
+    test: String,
+    #[serde(flatten)]
+    work: Work,
+    /// Packed weights.
+    weight_bytes: u64,
+    /// The most that was held on the device.
+    peak_bytes: u64,
+    load_s: f64,
+    first_token_cold_s: f64,
+    first_token_warm_s: f64,
+    tokens_per_s: f64,
+    tokens_per_s_sd: f64,
+    tokens_per_s_samples: Vec<f64>,
+    /// Time that the device was busy, a step of decoding or a token of a prompt; none where it does not tell.
+    device_s: Option<f64>,
+    /// Time that the host was busy with queueing, likewise.
+    host_s: f64,
+    /// Of a step of decoding.
+    dispatches: Option<usize>,
+    /// Bytes that a step of decoding must read.
+    bytes_per_step: Option<u64>,
+    #[serde(flatten)]
+    limits: Limits,
+    of_limit: f64,
+}
+
+/// Measures.
+pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
+    let form = args.output.unwrap_or(if common.json { Form::Json } else { Form::Md });
+    let name = args.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(shipped::NAME);
+    let description = Description::named(name)?;
+    let tests = tests(args, description.config.max_position_embeddings)?;
+    let checkpoint = Checkpoint::open(&description.source.weights)?;
+    let parameters = checkpoint.parameters();
+    drop(checkpoint);
+
+    console.detail("measuring what the device can do");
+    let found = {
+        let mut opened = block_on(open_device(&common.choice()))?;
+        limits(&mut *opened.executor)?
+    };
+    let steps = args.bits.len() * tests.len() * (args.repetitions + 1);
+    let bar = console.bar(steps as u64, "measuring", "{pos} of {len} runs, {eta} left");
+    let mut out = Output::default();
+    let mut rows = Vec::new();
+    for &format in &args.bits {
+        let model =
+            ModelArgs { model: Some(name.to_owned()), bits: format, group: args.group, embed_bits: None };
+        let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
+        let sequences = args.batch.iter().copied().max().unwrap_or(1);
+        let description = Description::open(&model)?;
+        let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
+        let session = description.load_for(context, sequences, common, console)?;
+        let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };
+        bench.first_tokens(&tests)?;
+        for &(prompt, work) in &tests {
+            let row = bench.measure(prompt, work, args.repetitions, &mut || bar.inc(1))?;
+            if form == Form::Jsonl {
+                out.json(&serde_json::to_value(&row).map_err(|e| Error::Model(e.to_string()))?)?;
+            }
+            rows.push(row);
+        }
+    }
+    bar.finish_and_clear();
+    match form {
+        Form::Md => {
+            let _ = out.write(&markdown(&rows, found))?;
+        }
+        Form::Csv => {
+            let _ = out.write(&csv(&rows))?;
+        }
+        Form::Json => out.json(&serde_json::to_value(&rows).map_err(|e| Error::Model(e.to_string()))?)?,
+        Form::Jsonl => {}
+    }
+    Ok(())
+}
+
+/// Every test that is asked for, and whether it is one of prompts.
+fn tests(args: &Args, most: usize) -> Result<Vec<(bool, Work)>> {
+    let or = |asked: &[usize], usual: usize| match asked {
+        [] => vec![usual.min(most / 2)],
+        asked => asked.to_vec(),
+    };
+    let mut tests = Vec::new();
+    for (prompt, counts) in [(true, or(&args.prompt, PROMPT)), (false, or(&args.tokens, TOKENS))] {
+        for &sequences in &args.batch {
+            for &depth in &args.depth {
+                for &tokens in counts.iter().filter(|&&tokens| tokens > 0) {
+                    let depth = depth.checked_next_multiple_of(DEPTH_STEP).unwrap_or(usize::MAX);
+                    // A token more, which the last one is followed by, or which the first one follows.
+                    if depth.checked_add(tokens).is_none_or(|all| all >= most) {
+                        return Err(Error::Usage(format!(
+                            "{tokens} tokens after {depth} do not fit: the model allows {most} in all, and one more is \
+                             needed"
+                        )));
+                    }
+                    tests.push((prompt, Work { tokens, depth, sequences }));
+                }
+            }
+        }
+    }
+    match tests.is_empty() {
+        true => Err(Error::Usage("there is nothing to measure: give -p or -n a number above 0".to_owned())),
+        false => Ok(tests),
+    }
+}
+
+/// A model, ready to be measured.
+struct Bench {
+    session: Session,
+    parameters: u64,
+    limits: Limits,
+    /// From a prompt to its first token in seconds: the first time, and the next.
+    first: [f64; 2],
+    /// Rounds so far: no two have the same prompts, or the second would find them in the cache.
+    rounds: usize,
+}
+
+impl Bench {
+    /// The first prompt compiles pipelines; the next does not.
+    fn first_tokens(&mut self, tests: &[(bool, Work)]) -> Result<()> {
+        let tokens = tests.iter().find(|(prompt, _)| *prompt).map_or(1, |(_, work)| work.tokens);
+        for first in &mut self.first {
+            let work = Work { tokens, depth: 0, sequences: 1 };
+            self.rounds += 1;
+            *first = block_on(self.session.engine.time_prompt(work, self.rounds))?.wall.as_secs_f64();
+        }
+        Ok(())
+    }
+
+    fn measure(
+        &mut self,
+        prompt: bool,
+        work: Work,
+        repetitions: usize,
+        done: &mut dyn FnMut(),
+    ) -> Result<Row> {
+        let mut timings = Vec::new();
+        for repetition in 0..=repetitions {
+            self.rounds += 1;
+            let (engine, round) = (&mut self.session.engine, self.rounds);
+            let timing = block_on(async {
+                match prompt {
+                    true => engine.time_prompt(work, round).await,
+                    false => engine.time_decode(work, round).await,
+                }
+            })?;
+            done();
+            if repetition > 0 {
+                timings.push(timing);
+            }
+        }
+        let samples: Vec<f64> =
+            timings.iter().map(|t| t.tokens as f64 / t.wall.as_secs_f64().max(1e-9)).collect();
+        let (mean, sd) = mean_and_sd(&samples);
+        // A prompt's time is shared by its tokens, a step's is not.
+        let parts = if prompt { work.tokens * work.sequences } else { work.tokens } as f64;
+        let seconds = |of: &dyn Fn(&Timing) -> Option<Duration>| -> Option<f64> {
+            let all: Option<Vec<f64>> =
+                timings.iter().map(|t| of(t).map(|d| d.as_secs_f64() / parts)).collect();
+            all.map(|all| mean_and_sd(&all).0)
+        };
+        let (device_s, host_s) = (seconds(&|t| t.busy), seconds(&|t| Some(t.encode)).unwrap_or_default());
+        let bytes = self.bytes_per_step(work);
+        let of_limit = match prompt {
+            true => self.operations_per_token(work) * mean / self.limits.f32_flops,
+            false => bytes as f64 * mean / work.sequences as f64 / self.limits.copy_bytes_per_s,
+        };
+        let memory = self.session.engine.memory();
+        let json = self.session.json();
+        let text = |name: &str| json.get(name).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+        Ok(Row {
+            model: text("model"),
+            parameters: self.parameters,
+            format: self.session.formats(),
+            device: text("device"),
+            backend: text("backend"),
+            driver: self.session.driver().to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            test: name(prompt, work),
+            work,
+            weight_bytes: memory.weight_bytes,
+            peak_bytes: memory.peak_bytes,
+            load_s: self.session.load_time.as_secs_f64(),
+            first_token_cold_s: self.first[0],
+            first_token_warm_s: self.first[1],
+            tokens_per_s: mean,
+            tokens_per_s_sd: sd,
+            tokens_per_s_samples: samples,
+            device_s,
+            host_s,
+            dispatches: if prompt {
+                None
+            } else {
+                Some(self.session.engine.decode_dispatches(work.sequences)?)
+            },
+            bytes_per_step: (!prompt).then_some(bytes),
+            limits: self.limits,
+            of_limit,
+        })
+    }
+
+    /// What a step of decoding must read: the packed weights (of an embedding that is not also the output matrix next to
+    /// nothing), and keys and values at half of the way.
+    fn bytes_per_step(&self, work: Work) -> u64 {
+        let (engine, config) = (&self.session.engine, self.session.engine.config());
+        let embedding = self.session.description.embedding_bytes();
+        let weights = engine.memory().weight_bytes - if config.tie_word_embeddings { 0 } else { embedding };
+        let cached = (work.depth + work.tokens / 2) * work.sequences;
+        weights + cached as u64 * engine.cache_bytes_per_token()
+    }
+
+    /// Multiplications and additions of a token of a prompt: of the layers' matrices, and of attention at half of the way.
+    fn operations_per_token(&self, work: Work) -> f64 {
+        let config = self.session.engine.config();
+        let seen = work.depth + work.tokens / 2;
+        let attention = 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen;
+        2.0 * layer_parameters(config, self.parameters) + attention as f64
+    }
+}
+
+/// Parameters that every token of a prompt meets: all but the embedding and the output matrix.
+fn layer_parameters(config: &Config, parameters: u64) -> f64 {
+    let table = (config.vocab_size * config.hidden_size) as u64;
+    parameters.saturating_sub(table * if config.tie_word_embeddings { 1 } else { 2 }) as f64
+}
+
+/// As users of llama-bench know them.
+fn name(prompt: bool, work: Work) -> String {
+    let mut name = format!("{}{}", if prompt { "pp" } else { "tg" }, work.tokens);
+    if work.depth > 0 {
+        let _ = write!(name, " @ d{}", work.depth);
+    }
+    if work.sequences > 1 {
+        let _ = write!(name, " ×{}", work.sequences);
+    }
+    name
+}
+
+/// Mean, and standard deviation of a sample, 0 of one number.
+fn mean_and_sd(x: &[f64]) -> (f64, f64) {
+    let mean = x.iter().sum::<f64>() / x.len().max(1) as f64;
+    let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (x.len().max(2) - 1) as f64;
+    (mean, square.sqrt())
+}
+
+fn markdown(rows: &[Row], limits: Limits) -> String {
+    let head = ["model", "size", "params", "format", "test", "tok/s", "of limit", "device", "host"];
+    let mut lines = vec![head.map(str::to_owned)];
+    for row in rows {
+        let per = if row.dispatches.is_some() { "step" } else { "token" };
+        let time = |seconds: f64| format!("{:.3} ms/{per}", seconds * 1e3);
+        lines.push([
+            row.model.clone(),
+            format!("{:.2} MiB", row.weight_bytes as f64 / f64::from(1 << 20)),
+            format!("{:.2} M", row.parameters as f64 / 1e6),
+            row.format.clone(),
+            row.test.clone(),
+            format!("{:.2} ± {:.2}", row.tokens_per_s, row.tokens_per_s_sd),
+            format!("{:.1}%", row.of_limit * 100.0),
+            row.device_s.map_or("–".to_owned(), time),
+            time(row.host_s),
+        ]);
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for (i, line) in lines.iter().enumerate() {
+        for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
+            let pad = " ".repeat(width - cell.chars().count());
+            let _ = match column >= 5 {
+                true => write!(text, "| {pad}{cell} "),
+                false => write!(text, "| {cell}{pad} "),
+            };
+        }
+        text += "|\n";
+        if i == 0 {
+            for (column, &width) in widths.iter().enumerate() {
+                let _ = write!(text, "| {}{} ", "-".repeat(width - 1), if column >= 5 { ':' } else { '-' });
+            }
+            text += "|\n";
+        }
+    }
+    if let Some(row) = rows.first() {
+        let _ = writeln!(
+            text,
+            "\n{} ({}, {}): copies {:.2} GB/s (read and written), makes {:.2} GFLOP/s (f32)",
+            row.device,
+            row.backend,
+            row.driver,
+            limits.copy_bytes_per_s / 1e9,
+            limits.f32_flops / 1e9
+        );
+    }
+    let mut last = "";
+    for row in rows.iter().filter(|row| std::mem::replace(&mut last, &row.format) != row.format) {
+        let _ = writeln!(
+            text,
+            "{}: loaded in {:.2} s, first token {:.2} s after that, {:.2} s once warm, at most {:.1} MiB on the device",
+            row.format,
+            row.load_s,
+            row.first_token_cold_s,
+            row.first_token_warm_s,
+            row.peak_bytes as f64 / f64::from(1 << 20)
+        );
+    }
+    text
+}
+
+fn csv(rows: &[Row]) -> String {
+    let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,\
+                    first_token_cold_s,first_token_warm_s,tokens_per_s,tokens_per_s_sd,device_s,host_s,dispatches,\
+                    bytes_per_step,copy_bytes_per_s,f32_flops,of_limit\n"
+        .to_owned();
+    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+    let or_empty = |value: Option<String>| value.unwrap_or_default();
+    for r in rows {
+        let texts = [&r.model, &r.format, &r.device, &r.backend, &r.driver, &r.test].map(|text| quoted(text));
+        let [model, format, device, backend, driver, test] = texts;
+        let _ = writeln!(
+            text,
+            "{model},{},{format},{device},{backend},{driver},{test},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            r.parameters,
+            r.work.tokens,
+            r.work.depth,
+            r.work.sequences,
+            r.weight_bytes,
+            r.peak_bytes,
+            r.load_s,
+            r.first_token_cold_s,
+            r.first_token_warm_s,
+            r.tokens_per_s,
+            r.tokens_per_s_sd,
+            or_empty(r.device_s.map(|s| s.to_string())),
+            r.host_s,
+            or_empty(r.dispatches.map(|n| n.to_string())),
+            or_empty(r.bytes_per_step.map(|n| n.to_string())),
+            r.limits.copy_bytes_per_s,
+            r.limits.f32_flops,
+            r.of_limit
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_named_as_in_llama_bench() {
+        let work = Work { tokens: 512, depth: 0, sequences: 1 };
+        assert_eq!(name(true, work), "pp512");
+        assert_eq!(name(false, Work { tokens: 128, depth: 4096, sequences: 8 }), "tg128 @ d4096 ×8");
+    }
+
+    #[test]
+    fn spread_is_that_of_a_sample() {
+        assert_eq!(mean_and_sd(&[1.0, 2.0, 3.0]), (2.0, 1.0));
+        assert_eq!(mean_and_sd(&[4.0]), (4.0, 0.0));
+    }
+}

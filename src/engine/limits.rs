@@ -1,0 +1,81 @@
+//! What a device can do at most, measured: how many bytes a second it copies, and how many multiplications and
+//! additions it makes. Every speed is a share of one of the two.
+
+use crate::error::Result;
+use crate::recording::{Executor, Prepared, Recorder};
+use pollster::block_on;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// A measurement goes on for at least this long.
+const LONG_ENOUGH: Duration = Duration::from_millis(250);
+
+/// Measurements, of which the best counts: whatever disturbs one makes it slower.
+const TRIES: usize = 3;
+
+/// Most bytes that are copied at a time: more than any cache holds.
+const COPIED: u64 = 256 << 20;
+
+/// Limits of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    /// Bytes read and bytes written a second by a copy within device memory.
+    pub copy_bytes_per_s: f64,
+    /// 32-bit multiplications and additions a second.
+    pub f32_flops: f64,
+}
+
+/// Measures a device.
+///
+/// # Errors
+/// When it fails.
+pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
+    let capabilities = executor.capabilities().clone();
+    let twin = capabilities.backend == "cpu";
+    let most = if capabilities.software || twin { COPIED / 4 } else { COPIED };
+    let bytes = most.min(capabilities.max_binding).min(capabilities.max_buffer) & !15;
+    let [from, to] = ["copied from", "copied to"].map(|name| executor.create(bytes, name));
+    let (from, to) = (from?, to?);
+    let mut r = Recorder::new(&capabilities);
+    r.pin(to);
+    r.copy(from, to, (bytes / 4) as usize);
+    let prepared = executor.prepare(r.finish())?;
+    let copy_bytes_per_s = 2.0 * bytes as f64 / seconds(executor, prepared)?;
+
+    // Little memory, much to do.
+    let (floats, steps) = if capabilities.software || twin { (1 << 14, 256) } else { (1 << 20, 4096) };
+    let mut r = Recorder::new(&capabilities);
+    r.pin(to);
+    let operations = r.multiply_add(from, to, floats.min((bytes / 4) as usize), steps);
+    let prepared = executor.prepare(r.finish())?;
+    let f32_flops = operations as f64 / seconds(executor, prepared)?;
+    Ok(Limits { copy_bytes_per_s, f32_flops })
+}
+
+/// How long a replay takes, of many in a row.
+fn seconds(executor: &mut dyn Executor, prepared: Prepared) -> Result<f64> {
+    let probe = executor.create(4, "awaited")?;
+    let mut replay = |times: u32| -> Result<Duration> {
+        let started = Instant::now();
+        for _ in 0..times {
+            executor.run(prepared)?;
+        }
+        // Done when what is read after them is here.
+        let ticket = executor.read(probe.whole())?;
+        block_on(executor.finish(ticket))?;
+        Ok(started.elapsed())
+    };
+    // The first one compiles, and touches memory that was never touched.
+    replay(1)?;
+    let (mut best, mut times) = (f64::INFINITY, 1);
+    for _ in 0..TRIES {
+        let mut took = replay(times)?;
+        while took < LONG_ENOUGH {
+            let more = LONG_ENOUGH.as_secs_f64() / took.as_secs_f64().max(1e-6);
+            times = ((f64::from(times) * more * 1.2).ceil() as u32).clamp(times + 1, 100_000);
+            took = replay(times)?;
+        }
+        best = best.min(took.as_secs_f64() / f64::from(times));
+    }
+    Ok(best)
+}

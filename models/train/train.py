@@ -4,9 +4,9 @@
     python train.py train --size 1m              # both stages; goes on where it was stopped
     python train.py export --size 1m --to DIR    # F16 safetensors with configuration and tokenizer
 
-First next-token training on whole traces (question, thought, answer); then supervised fine-tuning on the same
-kind of text with the loss on the reply alone; then more of it on fresh questions, with more of recall, logic and
-ordering, which are slow to be learned. Every size sees the same examples in the same order.
+First next-token training on whole traces (question, thought, answer), short ones before long ones: looking a letter up
+is learned in small tables, in few tokens, and carries over. Then supervised fine-tuning on the same kind of text with
+the loss on the reply alone. Every size sees the same examples in the same order.
 """
 
 import argparse
@@ -38,11 +38,28 @@ SIZES = {
 CONTEXT = 256
 SEED = 1
 DIRECT_SHARE = 0.25  # of the examples have no thought
-BATCH = 64  # examples a step
 PARTS = 2  # of a batch, sorted by length, so that little is padding
+QUESTION_WEIGHT = 0.2  # of a question's tokens in the loss of next-token training: most of them are random
 
-# Text that is the same in every question; everything else is one token a character.
-PIECES = [
+# Phases: name of the data, most steps of a question, share of them taken (the shortest of each task), how many more
+# there are of some tasks, examples a step.
+OFTEN = [("recall", 2), ("logic", 1), ("ordering", 1)]
+DRILL = [("recall", 9), ("logic", 5)]
+MORE = [("recall", 19), ("logic", 3), ("arithmetic", 1), ("tracking", 1)]
+PHASES = [
+    ("short", 2, 0.4, OFTEN, 64),
+    ("middle", 4, 0.6, OFTEN, 64),
+    ("full", 8, 1.0, OFTEN, 48),
+    ("full", 8, 1.0, OFTEN, 48),
+    ("drill", 2, 0.4, DRILL, 64),
+    ("more", 8, 1.0, MORE, 48),
+]
+TUNED = 3  # the first phase with the loss on the reply alone
+
+# Text that is the same in every question; everything else is one token a character. A letter and what is said of it
+# are one token, so that looking it up is one step of attention.
+SAID = ["->", " is ", " is heavier than ", ">"]
+PIECES = [letter + said for letter in "abcdefghijkl" for said in SAID] + [
     "Question: ", "\nThought:", "\nAnswer:", ". ", ", ", "; ", ": ", " = ",
     "Start with ", "Add ", "Subtract ", "What is the result modulo 100?",
     "Arrows: ", "->", "Start at ", " and follow ", " arrow", "s. Where do you end?", ". Where do you end?",
@@ -66,13 +83,20 @@ def tokenizer():
     return t
 
 
-def questions(split, n, seed, more=()):
-    """Every task and number of steps alike, and some tasks so many times more."""
-    lines = []
-    for i, (task, times) in enumerate([("all", 1), *more]):
+def questions(split, n, seed, most, share, often):
+    """Every task and number of steps alike, and some tasks more often; of each the shortest."""
+    kept = []
+    for i, (task, times) in enumerate([("all", 1), *often]):
         command = [INFER, "tasks", "generate", "--task", task, "-n", str(n * times), "--seed", str(seed + i)]
-        lines += subprocess.run(command + ["--split", split], check=True, capture_output=True, text=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+        if task != "recall":
+            command += ["--steps", f"1-{most}"]
+        lines = subprocess.run(command + ["--split", split], check=True, capture_output=True, text=True).stdout.splitlines()
+        groups = {}
+        for q in map(json.loads, lines):
+            groups.setdefault((q["task"], q["steps"]), []).append(q)
+        for group in groups.values():
+            kept += sorted(group, key=lambda q: len(q["prompt"]))[: math.ceil(len(group) * share)]
+    return kept
 
 
 def encode(t, examples, direct):
@@ -100,19 +124,22 @@ def make_data(args):
     t = tokenizer()
     t.save(str(out / "tokenizer.json"))
     rng = np.random.default_rng(SEED)
-    train = questions("train", args.n, SEED, [("recall", 1)])
-    order = rng.permutation(len(train))
-    train = [train[i] for i in order]
-    np.savez(out / "train.npz", **encode(t, train, rng.random(len(train)) < DIRECT_SHARE))
-    more = questions("train", args.n // 5, SEED + 50, [("recall", 14), ("logic", 1), ("ordering", 1)])
-    more = [more[i] for i in rng.permutation(len(more))]
-    np.savez(out / "more.npz", **encode(t, more, rng.random(len(more)) < DIRECT_SHARE))
-    test = questions("test", 20, SEED + 100)
+    total = 0
+    for i, (name, most, share, often, _) in enumerate(PHASES):
+        if name in [phase[0] for phase in PHASES[:i]]:
+            continue
+        n = args.n // 3 if name == "more" else args.n
+        kept = questions("train", n, SEED + 10 * i, most, share, often)
+        kept = [kept[j] for j in rng.permutation(len(kept))]
+        encoded = encode(t, kept, rng.random(len(kept)) < DIRECT_SHARE)
+        np.savez(out / f"{name}.npz", **encoded)
+        total += len(kept)
+        print(f"{name}: {len(kept)} examples, {encoded['flat'].size / len(kept):.1f} tokens each")
+    test = questions("test", 20, SEED + 100, 8, 1.0, [])
     for mode in (0, 1):
         np.savez(out / f"test-{mode}.npz", **encode(t, test, [mode == 1] * len(test)),
                  task=np.array([q["task"] for q in test]), steps=np.array([q["steps"] for q in test]))
-    tokens = np.load(out / "train.npz")["flat"].size
-    print(f"{len(train)} examples, {tokens} tokens, vocabulary {t.get_vocab_size()}")
+    print(f"{total} training questions, vocabulary {t.get_vocab_size()}")
 
 
 class Norm(nn.Module):
@@ -247,7 +274,7 @@ def train(args):
     args.lr = args.lr or 3e-3 * math.sqrt(96 / SIZES[args.size][0])
     out = Path(args.runs) / args.size
     out.mkdir(parents=True, exist_ok=True)
-    sets = [dict(np.load(Path(args.data) / f"{name}.npz")) for name in ("train", "train", "more")]
+    sets = [dict(np.load(Path(args.data) / f"{name}.npz")) for name, *_ in PHASES]
     tests = [dict(np.load(Path(args.data) / f"test-{mode}.npz")) for mode in (0, 1)]
     vocab = Tokenizer.from_file(str(Path(args.data) / "tokenizer.json")).get_vocab_size()
     model = Reasoner(args.size, vocab)
@@ -258,7 +285,8 @@ def train(args):
         optimizers = [Muon(body, args.lr), torch.optim.AdamW(rest, args.lr, (0.9, 0.95), weight_decay=0.0)]
     else:
         optimizers = [torch.optim.AdamW(model.parameters(), args.lr, (0.9, 0.98), weight_decay=0.01)]
-    steps = [args.steps1, args.steps2, args.steps3]
+    steps = args.steps
+    before = [sum(steps[:i]) for i in range(len(steps) + 1)]
     step, tokens_seen, spent = 0, 0, 0.0
     state = out / "state.pt"
     if state.exists():
@@ -270,24 +298,27 @@ def train(args):
     log = open(out / "log.jsonl", "a")
     began = time.time() - spent
     while step < sum(steps):
-        stage = 0 if step < steps[0] else 1 if step < steps[0] + steps[1] else 2
-        since = step - sum(steps[:stage])
-        # Each stage warms up and falls off along a cosine; all but the first end at nothing.
-        top, end = ((1.0, 0.2), (0.8, 0.0), (0.6, 0.0))[stage]
-        rate = min(1.0, (since + 1) / 100) * (end + (top - end) * 0.5 * (1 + math.cos(math.pi * since / steps[stage])))
+        phase = max(i for i in range(len(steps)) if step >= before[i])
+        tuned = phase >= TUNED
+        # Next-token training falls off along a cosine, fine-tuning along another, which ends at nothing.
+        first, last, (top, end) = (TUNED, len(steps), (0.8, 0.0)) if tuned else (0, TUNED, (1.0, 0.4))
+        since, length = step - before[first], before[last] - before[first]
+        rate = min(1.0, (since + 1) / 100) * (end + (top - end) * 0.5 * (1 + math.cos(math.pi * since / length)))
         for o in optimizers:
             for group in o.param_groups:
                 group["lr"] = args.lr * rate
-        data, at = sets[stage], step if stage < 2 else since
-        ids = np.arange(at * BATCH, (at + 1) * BATCH) % len(data["replies"])
+        data, size = sets[phase], PHASES[phase][4]
+        at = step - before[2 if phase == TUNED else phase]  # fine-tuning goes on where the full questions were left
+        ids = np.arange(at * size, (at + 1) * size) % len(data["replies"])
         ids = ids[np.argsort((data["starts"][1:] - data["starts"][:-1])[ids], kind="stable")]
         parts = [batch(data, part) for part in np.array_split(ids, PARTS)]
-        weigh = [p[1 if stage == 0 else 2][:, 1:] for p in parts]
+        weigh = [(p[2].float() if tuned else p[1] * torch.where(p[2], 1.0, QUESTION_WEIGHT))[:, 1:] for p in parts]
         total = sum(w.sum().item() for w in weigh)
         loss_sum = 0.0
         for (tokens, _, _), w in zip(parts, weigh):
-            logits = model(tokens[:, :-1])
-            loss = F.cross_entropy(logits[w], tokens[:, 1:][w], reduction="sum") / total
+            logits, used = model(tokens[:, :-1]), w > 0
+            each = F.cross_entropy(logits[used], tokens[:, 1:][used], reduction="none")
+            loss = (each * w[used]).sum() / total
             loss.backward()
             loss_sum += loss.item()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -297,20 +328,20 @@ def train(args):
         tokens_seen += sum(p[1].sum().item() for p in parts)
         step += 1
         if step % 25 == 0:
-            entry = dict(step=step, stage=stage + 1, tokens=tokens_seen, flops=6 * count * tokens_seen,
+            entry = dict(step=step, phase=phase + 1, tokens=tokens_seen, flops=6 * count * tokens_seen,
                          loss=round(loss_sum, 5), seconds=round(time.time() - began, 1))
-            if step % args.every == 0 or step in (steps[0], sum(steps)):
+            if step % args.every == 0 or step in before[1:]:
                 (right, reply_loss), (_, direct_loss) = evaluate(model, tests[0]), evaluate(model, tests[1])
                 entry |= dict(test_reply_loss=reply_loss, test_direct_loss=direct_loss, test_right=float(right.mean()))
                 print(json.dumps(entry), flush=True)
             log.write(json.dumps(entry) + "\n")
             log.flush()
-        if step % args.every == 0 or step in (steps[0], sum(steps)):
+        if step % args.every == 0 or step in before[1:]:
             saved = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in optimizers], step=step,
                          tokens=tokens_seen, seconds=time.time() - began)
             torch.save(saved, out / "new.pt")
             os.replace(out / "new.pt", state)
-            if step == steps[0]:
+            if step == before[TUNED]:
                 torch.save(model.state_dict(), out / "base.pt")
     torch.save(model.state_dict(), out / "tuned.pt")
     print(f"{args.size}: {count} parameters, {tokens_seen} tokens, {time.time() - began:.0f} s\n" + report(model, tests))
@@ -362,13 +393,11 @@ def main():
     p.add_argument("--runs", default="runs")
     sub = p.add_subparsers(required=True)
     d = sub.add_parser("data")
-    d.add_argument("-n", type=int, default=5000, help="training questions of each task and number of steps")
+    d.add_argument("-n", type=int, default=6000, help="training questions of each task and number of steps")
     d.set_defaults(run=make_data)
     t = sub.add_parser("train")
     t.add_argument("--size", choices=SIZES, required=True)
-    t.add_argument("--steps1", type=int, default=1000)
-    t.add_argument("--steps2", type=int, default=1600)
-    t.add_argument("--steps3", type=int, default=1000)
+    t.add_argument("--steps", type=int, nargs=6, default=[700, 400, 400, 750, 400, 1500], help="of each phase")
     t.add_argument("--lr", type=float, help="default: 3e-3 at hidden size 96, falling with the root of it")
     t.add_argument("--optimizer", default="muon", choices=["muon", "adamw"])
     t.add_argument("--every", type=int, default=200)

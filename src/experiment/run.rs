@@ -23,7 +23,7 @@ const PREDICTED: usize = 96;
 
 /// Most questions of the crossover, of the estimates of information, and of the look at attention.
 const CROSSED: usize = 48;
-const INFORMED: usize = 12;
+const INFORMED: usize = 32;
 const ATTENDED: usize = 6;
 
 /// Other questions against which a thought is held in the estimate of I(X;Z).

@@ -34,5 +34,5 @@ fn make(random: &mut Random, steps: usize) -> Made {
         total = next;
     }
     prompt += "What is the result modulo 100?";
-    Made { prompt, thought, answer: total.to_string() }
+    Made { prompt, thought, answer: total.to_string(), chance: None }
 }

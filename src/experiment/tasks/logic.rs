@@ -1,46 +1,52 @@
-//! Nested boolean logic: named facts, joined from the innermost parenthesis outwards.
+//! Nested boolean logic: named bits, joined from the innermost parenthesis outwards.
 
 use super::{Made, Random, Task, letters};
 
 pub const TASK: Task = Task {
     name: "logic",
-    summary: "nested and, or and xor of named facts",
+    summary: "nested and, or and xor of named bits",
     steps: 1..=8,
     chance: 0.5,
     make,
     examples: "\
-Question: c is true. h is false. a is true. Evaluate ((a and h) or c).
-Thought: a and h: true and false = false; false or c: false or true = true
-Answer: true
+Question: Bits: c->1, h->0, a->1. Evaluate ((a and h) or c).
+Thought: a and h: a->1, h->0 = 0; 0 or c: c->1 = 1
+Answer: 1
 
-Question: f is true. b is false. k is true. d is true. Evaluate (((k xor d) or b) and f).
-Thought: k xor d: true xor true = false; false or b: false or false = false; false and f: false and true = false
-Answer: false
+Question: Bits: f->1, b->0, k->1, d->1. Evaluate (((k xor d) or b) and f).
+Thought: k xor d: k->1, d->1 = 0; 0 or b: b->0 = 0; 0 and f: f->1 = 0
+Answer: 0
 
 ",
 };
 
 fn make(random: &mut Random, steps: usize) -> Made {
     let names = letters(random, steps + 1);
-    let truths: Vec<bool> = names.iter().map(|_| random.below(2) == 0).collect();
-    let mut facts: Vec<String> =
-        names.iter().zip(&truths).map(|(name, truth)| format!("{name} is {truth}. ")).collect();
-    random.shuffle(&mut facts);
-    let mut prompt = format!("{}Evaluate {}{}", facts.concat(), "(".repeat(steps), names[0]);
-    let (mut value, mut known) = (truths[0], names[0].to_string());
-    let mut thought = Vec::with_capacity(steps);
-    for (name, &truth) in names[1..].iter().zip(&truths[1..]) {
-        // Exclusive or is drawn as often as both others: after "and false" nothing before it matters.
+    let bits: Vec<bool> = names.iter().map(|_| random.below(2) == 0).collect();
+    let digit = u8::from;
+    let mut table: Vec<String> =
+        names.iter().zip(&bits).map(|(name, &bit)| format!("{name}->{}", digit(bit))).collect();
+    random.shuffle(&mut table);
+    let mut prompt = format!("Bits: {}. Evaluate {}{}", table.join(", "), "(".repeat(steps), names[0]);
+    let (mut value, mut known) = (bits[0], names[0].to_string());
+    let mut thought: Vec<String> = Vec::with_capacity(steps);
+    for (name, &bit) in names[1..].iter().zip(&bits[1..]) {
+        // Exclusive or is drawn as often as both others: after "and 0" nothing before it matters.
         let (operator, result) = match random.below(4) {
-            0 => ("and", value && truth),
-            1 => ("or", value || truth),
-            _ => ("xor", value != truth),
+            0 => ("and", value && bit),
+            1 => ("or", value || bit),
+            _ => ("xor", value != bit),
         };
         prompt += &format!(" {operator} {name})");
-        thought.push(format!("{known} {operator} {name}: {value} {operator} {truth} = {result}"));
+        // A value that the step before came to is not looked up again.
+        let looked_up =
+            if thought.is_empty() { format!("{known}->{}, ", digit(value)) } else { String::new() };
+        let step =
+            format!("{known} {operator} {name}: {looked_up}{name}->{} = {}", digit(bit), digit(result));
+        thought.push(step);
         value = result;
-        known = result.to_string();
+        known = digit(result).to_string();
     }
     prompt += ".";
-    Made { prompt, thought, answer: value.to_string() }
+    Made { prompt, thought, answer: digit(value).to_string(), chance: None }
 }

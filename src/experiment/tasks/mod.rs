@@ -32,7 +32,7 @@ pub struct Task {
     pub summary: &'static str,
     /// Reasoning steps that its questions can take.
     pub steps: RangeInclusive<usize>,
-    /// How often a guess is right.
+    /// How often a guess is right; some questions know better.
     pub chance: f64,
     /// A random question of so many steps.
     make: fn(&mut Random, steps: usize) -> Made,
@@ -47,6 +47,8 @@ struct Made {
     /// The steps written out, one an element.
     thought: Vec<String>,
     answer: String,
+    /// How often a guess is right, where it isn't the task's chance.
+    chance: Option<f64>,
 }
 
 /// A question.
@@ -142,7 +144,7 @@ impl Task {
                     prompt: made.prompt,
                     answer: made.answer,
                     thought: made.thought,
-                    chance: self.chance,
+                    chance: made.chance.unwrap_or(self.chance),
                 });
             }
         }

@@ -4,7 +4,7 @@ use super::{Made, Random, Task, letters};
 
 pub const TASK: Task = Task {
     name: "pointers",
-    summary: "follow arrows through a table of ten",
+    summary: "follow arrows through a table of up to ten",
     steps: 1..=8,
     chance: 0.1,
     make,
@@ -20,13 +20,14 @@ Answer: g
 ",
 };
 
-/// Arrows of a question: more than the most steps and one, or the end could be told from the start alone.
+/// Arrows of a question at most; at least two more than steps, or the end would be what points to the start.
 const ARROWS: usize = 10;
 
 fn make(random: &mut Random, steps: usize) -> Made {
-    let cycle = letters(random, ARROWS);
+    let count = steps + 2 + random.below(ARROWS - steps - 1);
+    let cycle = letters(random, count);
     let mut arrows: Vec<String> =
-        (0..ARROWS).map(|i| format!("{}->{}", cycle[i], cycle[(i + 1) % ARROWS])).collect();
+        (0..count).map(|i| format!("{}->{}", cycle[i], cycle[(i + 1) % count])).collect();
     let thought =
         arrows.iter().take(steps).enumerate().map(|(i, arrow)| format!("{}: {arrow}", i + 1)).collect();
     random.shuffle(&mut arrows);
@@ -36,5 +37,5 @@ fn make(random: &mut Random, steps: usize) -> Made {
         cycle[0],
         if steps == 1 { "" } else { "s" },
     );
-    Made { prompt, thought, answer: cycle[steps].to_string() }
+    Made { prompt, thought, answer: cycle[steps].to_string(), chance: Some(1.0 / count as f64) }
 }

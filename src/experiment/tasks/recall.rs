@@ -4,7 +4,7 @@ use super::{Made, Random, Task, letters};
 
 pub const TASK: Task = Task {
     name: "recall",
-    summary: "one look into a table of ten: the control",
+    summary: "one look into a table of up to ten: the control",
     steps: 1..=1,
     chance: 0.1,
     make,
@@ -20,16 +20,19 @@ Answer: 1
 ",
 };
 
+/// Codes of a question at most.
 const CODES: usize = 10;
 
 fn make(random: &mut Random, _: usize) -> Made {
+    let count = 2 + random.below(CODES - 1);
     let codes: Vec<(char, usize)> =
-        letters(random, CODES).into_iter().map(|letter| (letter, random.below(10))).collect();
+        letters(random, count).into_iter().map(|letter| (letter, random.below(10))).collect();
     let list: Vec<String> = codes.iter().map(|(letter, code)| format!("{letter}->{code}")).collect();
     let &(letter, code) = random.pick(&codes);
     Made {
         prompt: format!("Codes: {}. What is the code of {letter}?", list.join(", ")),
         thought: vec![format!("{letter}->{code}")],
         answer: code.to_string(),
+        chance: None,
     }
 }

@@ -93,7 +93,7 @@ fn solve(prompt: &str, task: &str) -> String {
             at.to_owned()
         }
         "logic" => {
-            let truth = |name: &str| (0..words.len() - 2).any(|i| words[i..i + 3] == [name, "is", "true"]);
+            let truth = |name: &str| words.contains(&format!("{name}->1").as_str());
             let (_, expression) = prompt.split_once("Evaluate ").unwrap();
             let mut tokens = expression.split([' ', '(', ')', '.']).filter(|t| !t.is_empty());
             let mut value = truth(tokens.next().unwrap());
@@ -104,7 +104,7 @@ fn solve(prompt: &str, task: &str) -> String {
                     _ => value ^ truth(name),
                 };
             }
-            value.to_string()
+            u8::from(value).to_string()
         }
         "ordering" => {
             let above = |x: &str| {

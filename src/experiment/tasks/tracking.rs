@@ -42,5 +42,5 @@ fn make(random: &mut Random, steps: usize) -> Made {
         thought.push(format!("{},{}: {}", boxes[x], boxes[y], boxes[coin]));
     }
     prompt += "Where is the coin?";
-    Made { prompt, thought, answer: boxes[coin].to_string() }
+    Made { prompt, thought, answer: boxes[coin].to_string(), chance: None }
 }

@@ -183,7 +183,8 @@ pub(super) fn sweep(sweep: &Sweep, color: bool) -> String {
             _ => "cannot tell",
         };
         vec![
-            short(&k.model, 60),
+            // Of a path its end, which tells models apart: there is no room for more.
+            short(k.model.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or(&k.model), 60),
             short(&k.granularity, 20),
             k.states.as_ref().map_or("none".into(), |e| fixed(e.value, 1)),
             k.states

@@ -13,7 +13,7 @@ Question: Bits: c->1, h->0, a->1. Evaluate ((a and h) or c).
 Thought: a and h: a->1, h->0 = 0; 0 or c: c->1 = 1
 Answer: 1
 
-Question: Bits: f->1, b->0, k->1, d->1. Evaluate (((k xor d) or b) and f).
+Question: Bits: b->0, f->1, k->1, d->1. Evaluate (((k xor d) or b) and f).
 Thought: k xor d: k->1, d->1 = 0; 0 or b: b->0 = 0; 0 and f: f->1 = 0
 Answer: 0
 

@@ -57,7 +57,8 @@ PHASES = [
 TUNED = 3  # the first phase with the loss on the reply alone
 
 # Text that is the same in every question; everything else is one token a character. A letter and what is said of it
-# are one token, so that looking it up is one step of attention.
+# are one token, so that looking it up is one step of attention. (" is ", "true" and "false" are left from an earlier form
+# of logic: the tokenizers that ship have them.)
 SAID = ["->", " is ", " is heavier than ", ">"]
 PIECES = [letter + said for letter in "abcdefghijkl" for said in SAID] + [
     "Question: ", "\nThought:", "\nAnswer:", ". ", ", ", "; ", ": ", " = ",

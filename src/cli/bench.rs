@@ -4,7 +4,7 @@ use super::args::{Common, ModelArgs, bits, group};
 use super::console::{Console, Output};
 use super::generate::at_least_one;
 use super::session::{Description, Session};
-use crate::checkpoint::{Checkpoint, Config, shipped};
+use crate::checkpoint::{Checkpoint, Config};
 use crate::engine::{DEPTH_STEP, Limits, Timing, Work, limits, open_device};
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -122,28 +122,28 @@ struct Row {
 /// Measures.
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let form = args.output.unwrap_or(if common.json { Form::Json } else { Form::Md });
-    let name = args.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(shipped::NAME);
-    let description = Description::named(name)?;
+    let stored =
+        |format| ModelArgs { model: args.model.clone(), bits: format, group: args.group, embed_bits: None };
+    let description = Description::named(stored(args.bits[0]).name())?;
     let tests = tests(args, description.config.max_position_embeddings)?;
     let checkpoint = Checkpoint::open(&description.source.weights)?;
     let parameters = checkpoint.parameters();
     drop(checkpoint);
 
-    console.detail("measuring what the device can do");
+    let steps = args.bits.len() * tests.len() * (args.repetitions + 1);
+    let bar = console.bar(steps as u64, "measuring", "{pos} of {len} runs, {eta} left");
+    // What the device can do comes first.
+    bar.tick();
     let found = {
         let mut opened = block_on(open_device(&common.choice()))?;
         limits(&mut *opened.executor)?
     };
-    let steps = args.bits.len() * tests.len() * (args.repetitions + 1);
-    let bar = console.bar(steps as u64, "measuring", "{pos} of {len} runs, {eta} left");
     let mut out = Output::default();
     let mut rows = Vec::new();
     for &format in &args.bits {
-        let model =
-            ModelArgs { model: Some(name.to_owned()), bits: format, group: args.group, embed_bits: None };
         let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
-        let description = Description::open(&model)?;
+        let description = Description::open(&stored(format))?;
         let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
         let session = description.load_for(context, sequences, common, console)?;
         let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };

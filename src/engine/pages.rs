@@ -1,10 +1,11 @@
 //! Which sequence holds which pages of the cache, and which pages hold the start of a text that is known.
 //!
-//! A full page is known by the arm that wrote it and by all tokens up to its end. A later sequence that begins
-//! with the same tokens takes it as it is, also while the first one is still using it: nobody writes to it
+//! A full page is known by the arm that wrote it and by all tokens up to its end ([`Name`]). A later sequence that
+//! begins with the same tokens takes it as it is, also while the first one is still using it: nobody writes to it
 //! again. A known page that nobody holds is kept until its room is needed, the longest unused first.
 
 use crate::kernels::attention::PAGE;
+use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 
 /// Who wrote a page: an arm by its number, or [`ALL`] arms, each in its own cache.
@@ -12,6 +13,19 @@ pub type Writer = usize;
 
 /// A comparison, in which every arm writes.
 pub const ALL: Writer = usize::MAX;
+
+/// What a full page is known by: a hash of its writer, the name of the page before it, and its own tokens. A few bytes
+/// however long the text is, and no two texts can be found that share one.
+type Name = [u8; 32];
+
+/// The names of the full pages of a text, one after the other.
+fn names(writer: Writer, text: &[u32]) -> impl Iterator<Item = Name> {
+    text.chunks_exact(PAGE).scan(Name::default(), move |name, tokens| {
+        let hash = Sha256::new().chain_update(writer.to_le_bytes()).chain_update(*name);
+        *name = hash.chain_update(bytemuck::cast_slice(tokens)).finalize().into();
+        Some(*name)
+    })
+}
 
 /// The pages of the cache. Page 0 belongs to nobody: steps that were queued past the last token that a
 /// sequence may have write there.
@@ -21,10 +35,9 @@ pub struct Pages {
     held: Vec<Vec<u32>>,
     /// By page, how many sequences hold it.
     holders: Vec<u32>,
-    /// By writer, the page that ends with the last of these tokens.
-    known: HashMap<Writer, HashMap<Box<[u32]>, u32>>,
+    known: HashMap<Name, u32>,
     /// By page, under what it is known.
-    names: Vec<Option<(Writer, Box<[u32]>)>>,
+    names: Vec<Option<Name>>,
 }
 
 /// What a sequence asks for.
@@ -63,10 +76,9 @@ impl Pages {
     ) -> Option<(Vec<u32>, usize)> {
         self.release(sequence);
         let count = claim.tokens.div_ceil(PAGE);
-        let ends = (PAGE..=claim.given.min(claim.text.len())).step_by(PAGE);
-        let known = self.known.get(&claim.writer);
-        let mut pages: Vec<u32> =
-            ends.map_while(|end| known?.get(&claim.text[..end]).copied()).take(count).collect();
+        let given = &claim.text[..claim.given.min(claim.text.len())];
+        let known = names(claim.writer, given).map_while(|name| self.known.get(&name).copied());
+        let mut pages: Vec<u32> = known.take(count).collect();
         let shared = pages.len();
         let unheld = pages.iter().filter(|&&page| self.holders[page as usize] == 0).count();
         if count > max_pages || count - shared > self.free.len() - unheld {
@@ -89,12 +101,10 @@ impl Pages {
 
     /// Makes the full pages of a sequence known that hold this text.
     pub fn learn(&mut self, sequence: usize, writer: Writer, text: &[u32]) {
-        for (i, &page) in self.held[sequence].iter().enumerate().take(text.len() / PAGE) {
-            let known = self.known.entry(writer).or_default();
-            let name: &[u32] = &text[..(i + 1) * PAGE];
-            if self.names[page as usize].is_none() && !known.contains_key(name) {
-                known.insert(name.into(), page);
-                self.names[page as usize] = Some((writer, name.into()));
+        for (&page, name) in self.held[sequence].iter().zip(names(writer, text)) {
+            if self.names[page as usize].is_none() && !self.known.contains_key(&name) {
+                self.known.insert(name, page);
+                self.names[page as usize] = Some(name);
             }
         }
     }
@@ -124,8 +134,8 @@ impl Pages {
     }
 
     fn unname(&mut self, page: u32) {
-        if let Some((writer, name)) = self.names[page as usize].take() {
-            self.known.get_mut(&writer).map(|known| known.remove(&name));
+        if let Some(name) = self.names[page as usize].take() {
+            self.known.remove(&name);
         }
     }
 }

@@ -20,7 +20,7 @@ const TOKENS: usize = 128;
 
 const EXAMPLES: &str = "\
 Examples:
-  infer bench -m DIR                          prompts of 512 tokens and 128 tokens more, with 16 and 4 bits
+  infer bench -m DIR                          512 tokens read, 128 made, with 16 and 4 bits
   infer bench -m DIR -b 4 -p 512 -n 128 -D 0,4096 -r 5
   infer bench -m DIR -b 4 -p 0 -B 1,8,32      many texts at once
   infer bench -m DIR -o json > bench.json     with every repetition
@@ -31,7 +31,7 @@ counted; reading text into tokens and printing are no part of any.";
 
 /// Measure tokens per second, beside what the device can do at most
 ///
-/// \"of limit\" is a share of what was measured on the same device just before: for tokens one after the other of the speed
+/// "of limit" is a share of what was measured on the same device just before: for tokens one after the other of the speed
 /// of a copy in its memory, where all packed weights and all keys and values must be read for every step; for prompts of
 /// 32-bit multiplications and additions in registers, two for each weight of a matrix and token.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,8 @@ pub struct Args {
     #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
     model: Option<String>,
     /// Bits of a weight, one or several
-    #[arg(short, long, value_delimiter = ',', default_value = "16,4", hide_possible_values = true)]
+    #[arg(short, long, env = "INFER_BITS", value_delimiter = ',', default_value = "16,4")]
+    #[arg(hide_possible_values = true)]
     #[arg(value_name = "16|8|4,…", value_parser = bits(), help_heading = "Model")]
     bits: Vec<&'static Format>,
     /// Weights of a row that share a scale and a zero

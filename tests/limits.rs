@@ -11,7 +11,6 @@ use sixteen_states::cpu::Cpu;
 use sixteen_states::engine::{Engine, OpenOptions};
 use sixteen_states::error::Result;
 use sixteen_states::model::Weights;
-use sixteen_states::quantize::QUANTIZERS;
 
 const CONTEXT: usize = 40;
 
@@ -19,7 +18,7 @@ fn open(bits: u32, change: impl FnOnce(&mut Capabilities)) -> Result<Engine> {
     let source = locate(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama"))?;
     let checkpoint = Checkpoint::open(&source.weights)?;
     let packing = packing(bits, 32);
-    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], treatment: None };
+    let weights = Weights { linear: packing, embedding: packing, ..Weights::F16 };
     let options = OpenOptions { weights, context: Some(CONTEXT), sequences: 1, progress: &mut |_| {} };
     Engine::open(&source, &checkpoint, Box::new(Cpu::limited(change)), options)
 }

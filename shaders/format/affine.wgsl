@@ -1,7 +1,6 @@
-// What the uniform formats share: w = scale · (code − zero), both constants f16, one pair a group of columns.
+// w = scale · (code − zero), both constants f16, one pair a group of columns.
 // The contract is told in format/f16.wgsl. Expects: GROUPS (groups a row).
 
-@group(1) @binding(0) var<storage, read> codes: array<vec4<u32>>;     // [tiles, words a row, 16 quads]
 @group(1) @binding(1) var<storage, read> constants: array<vec4<u32>>; // [tiles, GROUPS, 16 quads] scale | zero
 
 struct Group { scale: vec4<f32>, zero: vec4<f32> }
@@ -15,7 +14,6 @@ fn load_group(tile: u32, quad: u32, group: u32) -> Group {
     return Group(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y));
 }
 
-// Through i32, whose conversion to float is one instruction everywhere.
-fn dequantize(codes: vec4<u32>, shift: u32, mask: u32, g: Group) -> vec4<f32> {
-    return g.scale * (vec4<f32>(vec4<i32>((codes >> vec4<u32>(shift)) & vec4<u32>(mask))) - g.zero);
+fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
+    return g.scale * (codes - g.zero);
 }

@@ -1,5 +1,7 @@
-// Uniform INT4, 16 states. Eight columns of a row in a word, low nibble first: codes [tiles, K/8, 16 quads].
-// Follows format/affine.wgsl. Expects: K (columns).
+// 4-bit codes. Eight columns of a row in a word, low nibble first: codes [tiles, K/8, 16 quads].
+// Follows format/codes.wgsl. Expects: K (columns).
+
+const MIDDLE: f32 = 8.0;
 
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];

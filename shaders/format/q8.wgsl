@@ -1,5 +1,7 @@
-// Uniform INT8, 256 states. Four columns of a row in a word, low byte first: codes [tiles, K/4, 16 quads].
-// Follows format/affine.wgsl. Expects: K (columns).
+// 8-bit codes. Four columns of a row in a word, low byte first: codes [tiles, K/4, 16 quads].
+// Follows format/codes.wgsl. Expects: K (columns).
+
+const MIDDLE: f32 = 128.0;
 
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let i = (tile * (K / 4u) + block * 2u) * 16u + quad;

@@ -4,10 +4,9 @@
 //! pass can honour: a setting that it would silently ignore is an error. Whether the architecture itself
 //! is one that can run is for `crate::model` to say.
 
-use super::{MESSAGE, QUOTE, clip, read_json};
+use super::{Directory, MAX_JSON, MESSAGE, QUOTE, clip};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
-use std::path::Path;
 
 /// What `config.json` (and `generation_config.json`, for the tokens that end a text) says of a model.
 /// Fields are named as there.
@@ -85,16 +84,19 @@ const MAX_POSITIONS: usize = 1 << 24;
 
 impl Config {
     /// Reads `config.json` in `directory`, and `generation_config.json` if there is one.
-    pub fn open(directory: &Path) -> Result<Config> {
-        let path = directory.join("config.json");
-        if !super::shipped::exists(&path) {
+    pub fn open(directory: &Directory) -> Result<Config> {
+        let read = |name: &str| -> Result<Option<String>> {
+            let bytes = directory.read(name, MAX_JSON)?;
+            Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let Some(json) = read("config.json")? else {
             let problem = "no config.json in it: a Hugging Face model directory has one, beside the weights";
-            return Err(Error::file(directory, problem));
-        }
-        let mut config = Config::parse(&read_json(&path)?).map_err(|problem| Error::file(&path, problem))?;
-        let path = directory.join("generation_config.json");
-        if super::shipped::exists(&path) {
-            config.merge_generation(&read_json(&path)?).map_err(|problem| Error::file(&path, problem))?;
+            return Err(Error::file(directory.path(), problem));
+        };
+        let wrong = |name: &str, problem: String| Error::file(directory.join(name), problem);
+        let mut config = Config::parse(&json).map_err(|problem| wrong("config.json", problem))?;
+        if let Some(json) = read("generation_config.json")? {
+            config.merge_generation(&json).map_err(|problem| wrong("generation_config.json", problem))?;
         }
         Ok(config)
     }
@@ -483,7 +485,7 @@ mod tests {
     #[test]
     fn ends_of_text_are_merged() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Config::open(directory.path()).unwrap_err().to_string();
+        let error = Config::open(&directory.path().into()).unwrap_err().to_string();
         assert!(error.contains("a Hugging Face model directory has one"), "{error}");
         let json = json!({"architectures": ["A"], "hidden_size": 64, "intermediate_size": 64,
             "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 16, "rms_norm_eps": 1e-6,
@@ -491,9 +493,9 @@ mod tests {
         std::fs::write(directory.path().join("config.json"), json.to_string()).unwrap();
         let generation = directory.path().join("generation_config.json");
         std::fs::write(&generation, r#"{"eos_token_id": [5, 3, 5]}"#).unwrap();
-        assert_eq!(Config::open(directory.path()).unwrap().eos_token_ids, [3, 5]);
+        assert_eq!(Config::open(&directory.path().into()).unwrap().eos_token_ids, [3, 5]);
         std::fs::write(&generation, r#"{"eos_token_id": [16]}"#).unwrap();
-        let error = Config::open(directory.path()).unwrap_err().to_string();
+        let error = Config::open(&directory.path().into()).unwrap_err().to_string();
         assert!(error.contains("generation_config.json: eos_token_id is [16]"), "{error}");
     }
 }

@@ -1,17 +1,22 @@
 //! Checkpoints: the files that a model is published in, and what this program believes of them.
 //!
 //! A Hugging Face model directory has a `config.json` ([`Config`]), weights in one or more safetensors
-//! files ([`Checkpoint`]), and a tokenizer, which is not read here. [`locate`] turns what a user typed (a
-//! file, a directory, a hub id) into a [`Source`]; the [`hub`] fetches what is not on disk yet.
+//! files ([`Checkpoint`]), and a tokenizer, which is not read here. A [GGUF](gguf) file has all of that in itself.
+//! [`locate`] turns what a user typed (a file, a directory, a hub id) into a [`Source`]; the [`hub`] fetches what is not
+//! on disk yet.
 //!
 //! Whatever is read here may come from a stranger. A file is either exactly what its format says or it is
 //! refused with a message that names the file, what was found and what was expected; a tensor is handed
 //! out only when its name, shape and number type are what the model asked for.
 
 pub mod config;
+mod files;
+pub mod ggml;
+pub mod gguf;
 pub mod hub;
 pub mod safetensors;
 pub mod shipped;
+mod weights;
 
 use crate::error::{Error, Result};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -21,18 +26,20 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 pub use self::config::{Config, RopeScaling};
-pub use self::safetensors::{Checkpoint, Dtype, Tensor, TensorInfo, parse_header};
+pub use self::files::Directory;
+pub use self::safetensors::parse_header;
+pub use self::weights::{Checkpoint, Dtype, Encoding, Tensor, TensorInfo};
 
 /// Where a model lies on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// The directory with `config.json` and the tokenizer's files.
-    pub directory: PathBuf,
-    /// The weights, for [`Checkpoint::open`]: a `.safetensors` file or the index of several.
+    pub directory: Directory,
+    /// The weights, for [`Checkpoint::open`]: a `.safetensors` or `.gguf` file, or the index of several.
     pub weights: PathBuf,
 }
 
-/// Finds the model that `model` names: a `.safetensors` file (or its `.safetensors.index.json`), a model
+/// Finds the model that `model` names: a `.safetensors` file (or its `.safetensors.index.json`), a `.gguf` file, a model
 /// directory, [`shipped::NAME`] for the model inside the program, or else a hub id, `owner/name`, which is fetched if
 /// it is not in the cache.
 pub fn locate(model: &str) -> Result<Source> {
@@ -45,27 +52,28 @@ pub fn locate(model: &str) -> Result<Source> {
     }
     if path.exists() {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let directory = parent.unwrap_or(Path::new(".")).to_owned();
+        let directory = Directory::from(parent.unwrap_or(Path::new(".")));
         return if model.ends_with(".safetensors") || model.ends_with(".safetensors.index.json") {
             Ok(Source { directory, weights: path.to_owned() })
-        } else if model.ends_with(".gguf") {
-            Err(Error::file(
-                path,
-                "GGUF files are not supported yet, expected the model's safetensors release",
-            ))
+        } else if gguf::is_named(path) {
+            gguf::source(path)
         } else {
-            Err(Error::file(path, "expected a .safetensors file or a model directory"))
+            Err(Error::file(path, "expected a .safetensors or .gguf file or a model directory"))
         };
     }
     if hub::looks_like_id(model) {
         return in_directory(&hub::Hub::from_env().fetch(model, std::io::stderr().is_terminal())?);
     }
-    let expected = "expected a .safetensors file, a model directory or a hub id (owner/name)";
+    let expected = "expected a .safetensors or .gguf file, a model directory or a hub id (owner/name)";
     Err(Error::file(path, format!("there is no such file or directory; {expected}")))
 }
 
 fn in_directory(directory: &Path) -> Result<Source> {
-    Ok(Source { directory: directory.to_owned(), weights: safetensors::weights_in(directory)? })
+    let weights = weights::weights_in(directory)?;
+    match gguf::is_named(&weights) {
+        true => gguf::source(&weights),
+        false => Ok(Source { directory: directory.into(), weights }),
+    }
 }
 
 /// Longest JSON text, alone or as a safetensors header, that is read.
@@ -74,9 +82,6 @@ const MAX_JSON: u64 = 100_000_000;
 /// Reads a JSON file whole, unless it is too large to be one or is not a plain file (reading a pipe or a
 /// device might never end).
 fn read_json(path: &Path) -> Result<String> {
-    if let Some(bytes) = shipped::file(path) {
-        return Ok(String::from_utf8_lossy(bytes).into_owned());
-    }
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if !metadata.is_file() {
         return Err(Error::file(path, "is not a plain file, expected a JSON file"));

@@ -1,6 +1,7 @@
 //! The model that is part of the program: its files, under a path that is not on any disk.
 
-use super::Source;
+use super::{Directory, Source};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Its name, where a model is named.
@@ -27,19 +28,15 @@ const FILES: [(&str, &[u8]); 5] = [
 
 /// Where the model lies.
 pub fn source() -> Source {
-    let directory = Path::new(DIRECTORY);
-    Source { directory: directory.to_owned(), weights: directory.join("model.safetensors") }
+    let path = Path::new(DIRECTORY);
+    let files = FILES.map(|(name, bytes)| (name, Cow::Borrowed(bytes)));
+    Source { directory: Directory::held(path, files), weights: path.join("model.safetensors") }
 }
 
 /// A file of the model, if `path` is one.
 pub fn file(path: &Path) -> Option<&'static [u8]> {
     let name = path.strip_prefix(DIRECTORY).ok()?.to_str()?;
     FILES.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
-}
-
-/// Whether there is a file at `path`, in the program or on disk.
-pub fn exists(path: &Path) -> bool {
-    file(path).is_some() || path.exists()
 }
 
 #[cfg(test)]
@@ -56,7 +53,7 @@ mod tests {
         assert!(checkpoint.parameters() > 900_000);
         let bytes: usize = FILES.iter().map(|(_, bytes)| bytes.len()).sum();
         assert!(bytes <= 2 << 20, "{bytes} bytes");
-        assert!(file(&source.directory.join("../reasoner-1m/config.json")).is_none());
+        assert!(file(&Path::new(DIRECTORY).join("../reasoner-1m/config.json")).is_none());
         assert!(file(Path::new("config.json")).is_none());
     }
 }

@@ -3,7 +3,7 @@
 use crate::checkpoint::shipped;
 use crate::engine::{DeviceChoice, Sampling};
 use crate::error::{Error, Result};
-use crate::format::{Format, Packing};
+use crate::format::{Format, Packing, q4};
 use crate::model::Weights;
 use crate::quantize::QUANTIZERS;
 use clap::Args;
@@ -11,6 +11,8 @@ use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 
 /// What `--bits` can be, and the formats that it stands for.
 const BITS: [(&str, &str); 3] = [("16", "f16"), ("8", "q8"), ("4", "q4")];
+/// What `--bits` says for weights as they are in the file.
+const FILE: &str = "file";
 const GROUPS: [&str; 3] = ["32", "64", "128"];
 
 /// Options of every command.
@@ -45,14 +47,15 @@ impl Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A .safetensors file (its config.json and tokenizer.json beside it), a model directory, or the id of a
-    /// model on a hub, owner/name, which is fetched once [default: reasoner, a small model inside the program]
+    /// A .gguf file, a .safetensors file (its config.json and tokenizer.json beside it), a model directory, or the id of
+    /// a model on a hub, owner/name, which is fetched once [default: reasoner, a small model inside the program]
     #[arg(short, long, env = "INFER_MODEL")]
     pub model: Option<String>,
-    /// Bits of a weight: 16 as floats; 8 or 4 as codes that share a scale and a zero by group
-    #[arg(short, long, env = "INFER_BITS", default_value = "4", hide_possible_values = true)]
-    #[arg(value_name = "16|8|4", value_parser = bits())]
-    pub bits: &'static Format,
+    /// Bits of a weight: 16 as floats; 8 or 4 as codes that share a scale and a zero by group; "file" as the file has
+    /// them [default: file if that has codes already, else 4]
+    #[arg(short, long, env = "INFER_BITS", hide_possible_values = true)]
+    #[arg(value_name = "file|16|8|4", value_parser = bits())]
+    pub bits: Option<Bits>,
     /// Weights of a row that share a scale and a zero; smaller is truer and larger: 4 bits come to 5.0, 4.5
     /// or 4.25 a weight
     #[arg(long, env = "INFER_GROUP", default_value = "32", hide_possible_values = true)]
@@ -60,14 +63,31 @@ pub struct ModelArgs {
     pub group: usize,
     /// Bits of a weight of the embedding and the output matrix [default: as --bits]
     #[arg(long, env = "INFER_EMBED_BITS", hide_possible_values = true)]
-    #[arg(value_name = "16|8|4", value_parser = bits())]
-    pub embed_bits: Option<&'static Format>,
+    #[arg(value_name = "file|16|8|4", value_parser = bits())]
+    pub embed_bits: Option<Bits>,
 }
 
-pub fn bits() -> impl TypedValueParser<Value = &'static Format> {
-    PossibleValuesParser::new(BITS.map(|(bits, _)| bits)).try_map(|bits| {
-        let name = BITS.iter().find(|(b, _)| *b == bits).map_or("", |(_, name)| name);
-        Format::named(name).ok_or_else(|| format!("there is no format {name:?}"))
+/// How weights are to be stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bits {
+    /// As the file has them: its own codes, 16-bit floats for all else.
+    File,
+    /// In that format.
+    In(&'static Format),
+}
+
+impl Bits {
+    /// What is meant where nothing is said, by whether the file has codes.
+    pub fn usual(coded: bool) -> Self {
+        if coded { Bits::File } else { Bits::In(&q4::FORMAT) }
+    }
+}
+
+pub fn bits() -> impl TypedValueParser<Value = Bits> {
+    let names = BITS.map(|(bits, _)| bits).into_iter().chain([FILE]);
+    PossibleValuesParser::new(names).try_map(|bits| {
+        let Some((_, name)) = BITS.iter().find(|(b, _)| *b == bits) else { return Ok(Bits::File) };
+        Format::named(name).map(Bits::In).ok_or_else(|| format!("there is no format {name:?}"))
     })
 }
 
@@ -81,15 +101,28 @@ impl ModelArgs {
         self.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(shipped::NAME)
     }
 
-    /// How weights are stored.
-    pub fn weights(&self) -> Weights {
-        let packing = |format| Packing { format, group: self.group };
-        Weights {
-            linear: packing(self.bits),
-            embedding: packing(self.embed_bits.unwrap_or(self.bits)),
+    /// How the weights of a file, with codes or without, are stored.
+    ///
+    /// # Errors
+    /// Where the embedding is to be as in the file and the rest not, or the other way round, and the file has codes.
+    pub fn weights(&self, coded: bool) -> Result<Weights> {
+        let bits = self.bits.unwrap_or(Bits::usual(coded));
+        let embed_bits = self.embed_bits.unwrap_or(bits);
+        if coded && (bits == Bits::File) != (embed_bits == Bits::File) {
+            let problem = "--bits and --embed-bits: either both are \"file\", or none of them";
+            return Err(Error::Usage(problem.to_owned()));
+        }
+        let packing = |bits| match bits {
+            Bits::File => Packing::F16,
+            Bits::In(format) => Packing { format, group: self.group },
+        };
+        Ok(Weights {
+            linear: packing(bits),
+            embedding: packing(embed_bits),
+            stored: coded && bits == Bits::File,
             quantizer: QUANTIZERS[0],
             treatment: None,
-        }
+        })
     }
 }
 

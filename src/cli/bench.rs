@@ -1,13 +1,13 @@
 //! `infer bench`: how fast prompts are read and tokens are made, and how near that is to what the device can do.
 
-use super::args::{Common, ModelArgs, bits, group};
+use super::args::{Bits, Common, ModelArgs, bits, group};
 use super::console::{Console, Output};
 use super::generate::at_least_one;
 use super::session::{Description, Session};
-use crate::checkpoint::{Checkpoint, Config};
+use crate::checkpoint::Config;
 use crate::engine::{DEPTH_STEP, Limits, Timing, Work, limits, open_device};
 use crate::error::{Error, Result};
-use crate::format::Format;
+use crate::format::Packing;
 use clap::ValueEnum;
 use pollster::block_on;
 use serde::Serialize;
@@ -37,14 +37,13 @@ counted; reading text into tokens and printing are no part of any.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A .safetensors file, a model directory or a hub id [default: the small model inside the program]
+    /// A .gguf or .safetensors file, a model directory or a hub id [default: the small model inside the program]
     #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
     model: Option<String>,
-    /// Bits of a weight, one or several
-    #[arg(short, long, env = "INFER_BITS", value_delimiter = ',', default_value = "16,4")]
-    #[arg(hide_possible_values = true)]
-    #[arg(value_name = "16|8|4,…", value_parser = bits(), help_heading = "Model")]
-    bits: Vec<&'static Format>,
+    /// Bits of a weight, one or several, "file" as the file has them [default: 16,file if that has codes, else 16,4]
+    #[arg(short, long, env = "INFER_BITS", value_delimiter = ',', hide_possible_values = true)]
+    #[arg(value_name = "file|16|8|4,…", value_parser = bits(), help_heading = "Model")]
+    bits: Vec<Bits>,
     /// Weights of a row that share a scale and a zero
     #[arg(long, env = "INFER_GROUP", default_value = "32", hide_possible_values = true)]
     #[arg(value_name = "32|64|128", value_parser = group(), help_heading = "Model")]
@@ -124,14 +123,15 @@ struct Row {
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let form = args.output.unwrap_or(if common.json { Form::Json } else { Form::Md });
     let stored =
-        |format| ModelArgs { model: args.model.clone(), bits: format, group: args.group, embed_bits: None };
-    let description = Description::named(stored(args.bits[0]).name())?;
+        |bits| ModelArgs { model: args.model.clone(), bits: Some(bits), group: args.group, embed_bits: None };
+    let description = Description::named(stored(Bits::File).name())?;
     let tests = tests(args, description.config.max_position_embeddings)?;
-    let checkpoint = Checkpoint::open(&description.source.weights)?;
-    let parameters = checkpoint.parameters();
-    drop(checkpoint);
+    let parameters = description.checkpoint.parameters();
+    let usual = [Bits::In(Packing::F16.format), Bits::usual(description.checkpoint.has_codes())];
+    let bits = if args.bits.is_empty() { &usual } else { &args.bits[..] };
+    drop(description);
 
-    let steps = args.bits.len() * tests.len() * (args.repetitions + 1);
+    let steps = bits.len() * tests.len() * (args.repetitions + 1);
     let bar = console.bar(steps as u64, "measuring", "{pos} of {len} runs, {eta} left");
     // What the device can do comes first.
     bar.tick();
@@ -141,10 +141,10 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     };
     let mut out = Output::default();
     let mut rows = Vec::new();
-    for &format in &args.bits {
+    for &bits in bits {
         let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
-        let description = Description::open(&stored(format))?;
+        let description = Description::open(&stored(bits))?;
         let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
         let session = description.load_for(context, sequences, common, console)?;
         let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };

@@ -3,13 +3,15 @@
 use super::args::{Common, ModelArgs};
 use super::console::Console;
 use crate::capabilities::Capabilities;
-use crate::checkpoint::{Checkpoint, Config, Source, locate};
+use crate::checkpoint::{Checkpoint, Config, Encoding, Source, locate};
 use crate::engine::{Engine, OpenOptions, Plan, open_device};
 use crate::error::Result;
+use crate::format::Packing;
 use crate::model::{self, Weights};
 use crate::text::Tokenizer;
 use pollster::block_on;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Names that are listed where there may be thousands.
@@ -25,13 +27,17 @@ pub struct Description {
     pub tokenizer: Tokenizer,
     /// Its name, as the user wrote it.
     pub name: String,
+    /// Its weights' files.
+    pub checkpoint: Checkpoint,
     weights: Weights,
 }
 
 impl Description {
     /// Finds the model and reads its configuration and tokenizer.
     pub fn open(args: &ModelArgs) -> Result<Self> {
-        Ok(Description { weights: args.weights(), ..Description::named(args.name())? })
+        let mut description = Description::named(args.name())?;
+        description.weights = args.weights(description.checkpoint.has_codes())?;
+        Ok(description)
     }
 
     /// The same, with 16-bit weights.
@@ -40,12 +46,50 @@ impl Description {
         let config = Config::open(&source.directory)?;
         model::architecture(&config)?;
         let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
-        Ok(Description { source, config, tokenizer, name: name.to_owned(), weights: Weights::F16 })
+        let checkpoint = Checkpoint::open(&source.weights)?;
+        let weights = Weights::F16;
+        Ok(Description { source, config, tokenizer, name: name.to_owned(), checkpoint, weights })
+    }
+
+    /// How a tensor of that encoding is packed, the embedding or another.
+    fn packing(&self, encoding: &Encoding, embedding: bool) -> Packing {
+        let own = encoding.packing().filter(|_| self.weights.stored);
+        own.unwrap_or(if embedding { self.weights.embedding } else { self.weights.linear })
     }
 
     /// Bytes of the packed embedding.
     pub fn embedding_bytes(&self) -> u64 {
-        self.weights.embedding.bytes(self.config.vocab_size, self.config.hidden_size)
+        let (rows, cols) = (self.config.vocab_size, self.config.hidden_size);
+        let found = self.checkpoint.tensors().find(|info| info.shape == [rows, cols]);
+        found.map_or(0, |info| self.packing(&info.encoding, true).bytes(rows, cols))
+    }
+
+    /// The formats of the layers' matrices and of the embedding, in a word each.
+    fn formats(&self) -> (String, String) {
+        let mut layers = BTreeSet::new();
+        let mut embedding = self.weights.embedding.name();
+        for info in self.checkpoint.tensors().filter(|info| info.shape.len() == 2) {
+            let of_embedding = info.shape[0] == self.config.vocab_size;
+            let name = self.packing(&info.encoding, of_embedding).name();
+            if of_embedding {
+                embedding = name;
+            } else {
+                layers.insert(name);
+            }
+        }
+        (layers.into_iter().collect::<Vec<_>>().join("+"), embedding)
+    }
+
+    /// What is to be said of weights that cannot be as they are in the file.
+    fn note(&self) -> Option<String> {
+        let others = self.checkpoint.tensors().filter(|_| self.weights.stored);
+        let others = others.filter(|info| info.encoding.packing().is_none() && info.shape.len() == 2);
+        let types: BTreeSet<String> = (others.filter(|info| matches!(info.encoding, Encoding::Blocks(_))))
+            .map(|info| info.encoding.to_string())
+            .collect();
+        let types = types.into_iter().collect::<Vec<_>>().join(" and ");
+        (!types.is_empty())
+            .then(|| format!("weights of type {types} are unpacked to 16-bit floats: no kernel reads them"))
     }
 
     /// How long texts may be when `asked` is what the user asked for.
@@ -76,8 +120,6 @@ impl Description {
         console: &Console,
     ) -> Result<Session> {
         let started = Instant::now();
-        // Whether the file is what it should be can be told without a device.
-        let checkpoint = Checkpoint::open(&self.source.weights)?;
         let opened = block_on(open_device(&common.choice()))?;
         if let Some(note) = &opened.note {
             console.note(note);
@@ -87,15 +129,18 @@ impl Description {
             "device: {} ({}, {})",
             capabilities.device, capabilities.backend, capabilities.driver
         ));
-        let bar =
-            console.bar(checkpoint.total_bytes(), "loading", "{bytes} of {total_bytes}, {bytes_per_sec}");
+        let bar = console.bar(
+            self.checkpoint.total_bytes(),
+            "loading",
+            "{bytes} of {total_bytes}, {bytes_per_sec}",
+        );
         let options = OpenOptions {
             weights: self.weights.clone(),
             context: Some(context),
             sequences,
             progress: &mut |bytes| bar.inc(bytes),
         };
-        let engine = Engine::open(&self.source, &checkpoint, opened.executor, options);
+        let engine = Engine::open(&self.source, &self.checkpoint, opened.executor, options);
         bar.finish_and_clear();
         let engine = engine?;
         if let unread @ [_, ..] = engine.unread() {
@@ -106,6 +151,9 @@ impl Description {
                 unread.len(),
                 listed.join(", ")
             ));
+        }
+        if let Some(note) = self.note() {
+            console.note(note);
         }
         let load_time = started.elapsed();
         let session = Session { description: self, engine, capabilities, load_time };
@@ -132,8 +180,7 @@ pub struct Session {
 impl Session {
     /// The formats of the weights, in one word where they are the same.
     pub fn formats(&self) -> String {
-        let weights = &self.description.weights;
-        let (linear, embedding) = (weights.linear.name(), weights.embedding.name());
+        let (linear, embedding) = self.description.formats();
         if linear == embedding { linear } else { format!("{linear}, embedding {embedding}") }
     }
 
@@ -149,11 +196,11 @@ impl Session {
 
     /// What every report in JSON begins with.
     pub fn json(&self) -> Map<String, Value> {
-        let weights = &self.description.weights;
+        let (linear, embedding) = self.description.formats();
         let fields = [
             ("model", json!(self.description.name)),
-            ("format", json!(weights.linear.name())),
-            ("embed_format", json!(weights.embedding.name())),
+            ("format", json!(linear)),
+            ("embed_format", json!(embedding)),
             ("device", json!(self.capabilities.device)),
             ("backend", json!(self.capabilities.backend)),
         ];

@@ -5,7 +5,7 @@ use super::args::Common;
 use super::console::Console;
 use super::session::Description;
 use crate::capabilities::Capabilities;
-use crate::checkpoint::{Checkpoint, shipped};
+use crate::checkpoint::shipped;
 use crate::engine::{Engine, OpenOptions, open_device};
 use crate::error::Result;
 use crate::experiment::arms::Arm;
@@ -21,17 +21,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// A model of which all is known but what its weights are treated with.
-pub struct Subject {
-    description: Description,
-    /// Its weights' files.
-    pub checkpoint: Checkpoint,
-}
+pub struct Subject(Description);
 
 impl Deref for Subject {
     type Target = Description;
 
     fn deref(&self) -> &Description {
-        &self.description
+        &self.0
     }
 }
 
@@ -39,9 +35,7 @@ impl Subject {
     /// Finds a model; none is the one inside the program.
     pub fn open(name: Option<&str>) -> Result<Self> {
         let name = name.filter(|name| !name.is_empty()).unwrap_or(shipped::NAME);
-        let description = Description::named(name)?;
-        let checkpoint = Checkpoint::open(&description.source.weights)?;
-        Ok(Subject { description, checkpoint })
+        Description::named(name).map(Subject)
     }
 
     /// What is told of it.

@@ -123,8 +123,12 @@ fn weight_bytes(config: &Config, checkpoint: &Checkpoint, options: &OpenOptions<
         .tensors()
         .filter(|info| info.elements > 0 && !(config.tie_word_embeddings && info.name == "lm_head.weight"))
         .map(|info| match info.shape[..] {
-            [rows, cols] if rows == config.vocab_size => options.weights.embedding.bytes(rows, cols),
-            [rows, cols] => options.weights.linear.bytes(rows, cols),
+            [rows, cols] => {
+                let own = info.encoding.packing().filter(|_| options.weights.stored);
+                let embedding = rows == config.vocab_size;
+                let asked = if embedding { options.weights.embedding } else { options.weights.linear };
+                own.unwrap_or(asked).bytes(rows, cols)
+            }
             _ => info.elements as u64 * 4,
         })
         .sum()

@@ -95,6 +95,7 @@ impl Arm {
         Weights {
             linear: packing,
             embedding: if all { packing } else { Packing::F16 },
+            stored: false,
             quantizer,
             treatment: Some(Rc::new(move |name: &str| treatment.filter(|_| all || !is_embedding(name)))),
         }

@@ -10,7 +10,13 @@
 mod affine;
 mod f16;
 pub mod q4;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q6_k;
 pub mod q8;
+pub mod q8_0;
 
 pub use affine::Affine;
 use half::f16 as Half;
@@ -22,7 +28,17 @@ pub const TILE_ROWS: usize = 64;
 pub const BLOCK: usize = 8;
 
 /// Every format there is.
-pub const FORMATS: &[&Format] = &[&f16::FORMAT, &q8::FORMAT, &q4::FORMAT];
+pub const FORMATS: &[&Format] = &[
+    &f16::FORMAT,
+    &q8::FORMAT,
+    &q4::FORMAT,
+    &q4_0::FORMAT,
+    &q4_1::FORMAT,
+    &q5_0::FORMAT,
+    &q8_0::FORMAT,
+    &q4_k::FORMAT,
+    &q6_k::FORMAT,
+];
 
 /// A piece of WGSL: its path under `shaders/`, and its text.
 pub type Part = (&'static str, &'static str);
@@ -31,8 +47,53 @@ pub type Part = (&'static str, &'static str);
 pub enum Tile<'a> {
     /// Plain numbers, `[TILE_ROWS, cols]`, for floating point formats.
     Values(&'a [f32]),
-    /// Codes `[TILE_ROWS, cols]` with scale and zero `[TILE_ROWS, groups]`: `w = scale · (code − zero)`.
+    /// Codes `[TILE_ROWS, cols]` with scale and zero or offset `[TILE_ROWS, groups]`.
     Affine(&'a Affine),
+    /// Blocks of bytes as a file has them, `[TILE_ROWS, blocks a row]`; padded with zeros, which mean zeros.
+    Blocks(&'a [u8]),
+}
+
+/// A tile in the making of what is stored as codes already.
+pub enum Codes {
+    /// As [`Tile::Affine`].
+    Affine(Affine),
+    /// As [`Tile::Blocks`].
+    Blocks(Vec<u8>),
+}
+
+impl Codes {
+    /// A tile of zeros.
+    ///
+    /// # Panics
+    /// If the packing is of floats.
+    pub fn new(packing: Packing, cols: usize) -> Self {
+        match packing.format.kind {
+            Kind::Affine { .. } => Codes::Affine(Affine::new(cols, packing.group)),
+            Kind::Blocks { cols: block, bytes, .. } => {
+                Codes::Blocks(vec![0; TILE_ROWS * (cols / block) * bytes])
+            }
+            Kind::Float => panic!("{} has no codes", packing.format.name),
+        }
+    }
+
+    /// The tile.
+    pub fn tile(&self) -> Tile<'_> {
+        match self {
+            Codes::Affine(affine) => Tile::Affine(affine),
+            Codes::Blocks(bytes) => Tile::Blocks(bytes),
+        }
+    }
+}
+
+/// What codes are counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `w = scale · (code − zero)`
+    Zero,
+    /// `w = scale · code + offset`
+    Offset,
+    /// `w = scale · (code − 2^(bits − 1))`
+    Middle,
 }
 
 /// How a format's numbers come about.
@@ -40,10 +101,23 @@ pub enum Tile<'a> {
 pub enum Kind {
     /// Each weight is rounded by itself.
     Float,
-    /// `w = scale · (code − zero)` with `2^bits` codes, scale and zero shared by a group of columns.
+    /// `2^bits` codes at even distances, which a group of columns shares.
     Affine {
         /// Bits of a code.
         bits: u32,
+        /// What they are counted from.
+        form: Form,
+    },
+    /// As a file has it, in blocks. Nothing is quantized to it.
+    Blocks {
+        /// Columns of a block.
+        cols: usize,
+        /// Its bytes.
+        bytes: usize,
+        /// Columns of which kernels load the constants together.
+        group: usize,
+        /// Where in a block its f16 constants lie.
+        constants: &'static [usize],
     },
 }
 
@@ -80,8 +154,14 @@ impl Format {
     }
 }
 
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 /// A format with its group size: all that is needed to lay out a matrix.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Packing {
     /// The format.
     pub format: &'static Format,
@@ -96,8 +176,16 @@ impl Packing {
     /// `f16`, `q8/32`, `q4/64` …
     pub fn name(&self) -> String {
         match self.format.kind {
-            Kind::Float => self.format.name.to_owned(),
+            Kind::Float | Kind::Blocks { .. } => self.format.name.to_owned(),
             Kind::Affine { .. } => format!("{}/{}", self.format.name, self.group),
+        }
+    }
+
+    /// The least number of columns from `cols` that a row can have.
+    pub fn fitting(&self, cols: usize) -> usize {
+        match self.format.kind {
+            Kind::Blocks { cols: block, .. } => cols.next_multiple_of(block),
+            _ => cols.next_multiple_of(BLOCK),
         }
     }
 
@@ -135,20 +223,30 @@ mod tests {
     #[test]
     fn packing_is_exact_on_what_was_unpacked() {
         for &format in FORMATS {
-            for (cols, group) in [(8, 32), (64, 32), (104, 64), (328, 128)] {
+            for (cols, group) in [(8, 32), (64, 32), (104, 64), (328, 128), (512, 32)] {
                 let packing = Packing { format, group };
                 let values: Vec<f32> = (0..TILE_ROWS * cols).map(|i| (i as f32 * 0.37).sin()).collect();
                 let planes = match format.kind {
+                    // Against the numbers of a file's blocks: `checkpoint::ggml`.
+                    Kind::Blocks { cols: block, bytes, .. } if cols.is_multiple_of(block) => {
+                        let blocks = vec![0; TILE_ROWS * cols / block * bytes];
+                        let planes = packed(packing, cols, Tile::Blocks(&blocks));
+                        let mut out = vec![1.0; TILE_ROWS * cols];
+                        unpack(packing, cols, &planes, &mut out);
+                        assert!(out.iter().all(|&w| w == 0.0), "{}: padding", format.name);
+                        planes
+                    }
+                    Kind::Blocks { .. } => continue,
                     Kind::Float => packed(packing, cols, Tile::Values(&values)),
-                    Kind::Affine { bits } => {
-                        let affine = Affine::test_pattern(cols, group, bits);
+                    Kind::Affine { bits, form } => {
+                        let affine = Affine::test_pattern(cols, group, format.kind);
                         let planes = packed(packing, cols, Tile::Affine(&affine));
                         let mut out = vec![0.0; TILE_ROWS * cols];
                         unpack(packing, cols, &planes, &mut out);
                         for (i, &w) in out.iter().enumerate() {
                             assert_eq!(
                                 w,
-                                affine.value(i / cols, i % cols),
+                                affine.value_as(form, bits, i / cols, i % cols),
                                 "{} {cols} {group} at {i}",
                                 format.name
                             );
@@ -176,6 +274,13 @@ mod tests {
         assert_eq!(bits("q4", 64), 4.5);
         assert_eq!(bits("q4", 128), 4.25);
         assert_eq!(bits("q8", 64), 8.5);
+        // What the files say of themselves.
+        assert_eq!(bits("q4_0", 32), 4.5);
+        assert_eq!(bits("q4_1", 32), 5.0);
+        assert_eq!(bits("q5_0", 32), 5.5);
+        assert_eq!(bits("q8_0", 32), 8.5);
+        assert_eq!(bits("q4_k", 32), 4.5);
+        assert_eq!(bits("q6_k", 16), 6.5625);
     }
 
     fn packed(packing: Packing, cols: usize, tile: Tile<'_>) -> Vec<Vec<u32>> {

@@ -1,15 +1,6 @@
-//! Uniform INT8, 256 states: four columns of a row in a word, with an f16 scale and zero for each group of columns.
+//! Uniform INT8, 256 states, with an f16 scale and an f16 zero for each group of columns.
 
-use super::{Format, Kind, affine};
+use super::affine::affine_format;
 
 /// `w = scale · (code − zero)`, code in 0..=255.
-pub const FORMAT: Format = Format {
-    name: "q8",
-    bits: 8,
-    kind: Kind::Affine { bits: 8 },
-    planes: &["codes", "constants"],
-    tile_words: |cols, group| affine::tile_words(cols, group, 8),
-    pack: |tile, cols, group, planes| affine::pack(tile, cols, group, 8, planes),
-    unpack: |planes, cols, group, out| affine::unpack(planes, cols, group, 8, out),
-    wgsl: &[affine::WGSL, ("format/q8.wgsl", include_str!("../../shaders/format/q8.wgsl"))],
-};
+pub const FORMAT: super::Format = affine_format!("q8", 8, Zero, ZERO, "q8.wgsl");

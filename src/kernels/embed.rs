@@ -25,12 +25,12 @@ impl Recorder<'_> {
                 .u32("K", embedding.cols)
                 .u32("N", shard.rows)
                 .u32("FIRST", shard.first)
-                .u32("GROUP", embedding.packing.group)
-                .u32("GROUPS", embedding.cols.div_ceil(embedding.packing.group))
+                .u32("GROUP", shard.packing.group)
+                .u32("GROUPS", embedding.cols.div_ceil(shard.packing.group))
                 .u32("WG", WG);
             let planes = shard.planes.iter().map(|&p| p.into()).collect();
             let grid = [(embedding.cols / 8).div_ceil(WG), capacity, 1];
-            let format = Some(embedding.packing.format.name);
+            let format = Some(shard.packing.format.name);
             self.dispatch_weight("embed", format, consts, [rows.into(), out.into()], planes, grid);
         }
     }
@@ -55,6 +55,7 @@ fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for packing in super::matmul::test_packings() {
         for (vocab, hidden, shard_tiles) in [(131, 72, 1), (64, 8, 1), (200, 328, 8)] {
+            let hidden = packing.fitting(hidden);
             let name = format!("{} {vocab}x{hidden}", packing.name());
             let mut b = Builder::new(&name);
             let tokens: Vec<_> =

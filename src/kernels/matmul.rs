@@ -5,7 +5,7 @@
 use super::case::{Builder, Compare};
 use super::twin::active;
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Shard, wgsl};
-use crate::format::{Affine, FORMATS, Kind, Packing, TILE_ROWS, Tile};
+use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 use rayon::prelude::*;
@@ -102,9 +102,9 @@ impl Recorder<'_> {
 
     /// The product by a given kernel.
     pub fn matmul_as(&mut self, variant: Variant, x: Activations, weight: &Matrix, out: Buffer, add: bool) {
-        let (cols, stride, group) = (weight.cols, weight.stride(), weight.packing.group);
-        let format = Some(weight.packing.format.name);
+        let (cols, stride) = (weight.cols, weight.stride());
         for shard in &weight.shards {
+            let (format, group) = (Some(shard.packing.format.name), shard.packing.group);
             let tiles = shard.rows.div_ceil(TILE_ROWS);
             let planes: Vec<_> = shard.planes.iter().map(|&p| p.into()).collect();
             let consts = Consts::new()
@@ -208,13 +208,15 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// Every format, in the group sizes that `--group` takes.
 pub(super) fn test_packings() -> Vec<Packing> {
-    let groups = |format: &'static crate::format::Format| match format.kind {
-        Kind::Float => &[64][..],
-        Kind::Affine { .. } => &[32, 64, 128][..],
+    let groups = |format: &'static Format| match format.kind {
+        Kind::Float => vec![64],
+        Kind::Affine { form: Form::Zero, .. } => vec![32, 64, 128],
+        Kind::Affine { .. } => vec![32, 64],
+        Kind::Blocks { group, .. } => vec![group],
     };
     FORMATS
         .iter()
-        .flat_map(|&format| groups(format).iter().map(move |&group| Packing { format, group }))
+        .flat_map(|&format| groups(format).into_iter().map(move |group| Packing { format, group }))
         .collect()
 }
 
@@ -243,35 +245,44 @@ pub(super) fn test_matrix(
     cols: usize,
     tiles: usize,
 ) -> TestMatrix {
-    let groups = cols.div_ceil(packing.group);
     let (mut shards, mut indices) = (Vec::new(), Vec::new());
     for first in (0..rows).step_by(tiles * TILE_ROWS) {
         let shard_rows = (rows - first).min(tiles * TILE_ROWS);
         let mut planes = vec![Vec::new(); packing.format.planes.len()];
         for _ in 0..shard_rows.div_ceil(TILE_ROWS) {
             let mut tile = vec![Vec::new(); planes.len()];
+            let shape = (cols, packing.group);
             match packing.format.kind {
                 Kind::Float => {
                     let values: Vec<f32> = (0..TILE_ROWS * cols).map(|_| b.normal()).collect();
-                    (packing.format.pack)(Tile::Values(&values), cols, packing.group, &mut tile);
+                    (packing.format.pack)(Tile::Values(&values), shape.0, shape.1, &mut tile);
                 }
-                Kind::Affine { bits } => {
+                Kind::Affine { bits, form } => {
                     let mut affine = Affine::new(cols, packing.group);
                     affine.codes.fill_with(|| (b.random() >> (32 - bits)) as u8);
-                    affine.scales =
-                        (0..TILE_ROWS * groups).map(|_| f16::from_f32(b.normal() * 0.1)).collect();
-                    let middle = (1 << (bits - 1)) as f32;
-                    affine.zeros =
-                        (0..TILE_ROWS * groups).map(|_| f16::from_f32(middle + b.normal())).collect();
-                    (packing.format.pack)(Tile::Affine(&affine), cols, packing.group, &mut tile);
+                    affine.scales.fill_with(|| f16::from_f32(b.normal() * 0.1));
+                    let middle = if form == Form::Zero { (1 << (bits - 1)) as f32 } else { 0.0 };
+                    affine.zeros.fill_with(|| f16::from_f32(middle + b.normal()));
+                    (packing.format.pack)(Tile::Affine(&affine), shape.0, shape.1, &mut tile);
+                }
+                Kind::Blocks { cols: block, bytes, constants, .. } => {
+                    let mut blocks: Vec<u8> =
+                        (0..TILE_ROWS * cols / block * bytes).map(|_| b.random() as u8).collect();
+                    for block in blocks.chunks_exact_mut(bytes) {
+                        for &at in constants {
+                            let d = f16::from_f32(b.normal() * 0.01);
+                            block[at..at + 2].copy_from_slice(&d.to_le_bytes());
+                        }
+                    }
+                    (packing.format.pack)(Tile::Blocks(&blocks), shape.0, shape.1, &mut tile);
                 }
             }
             planes.iter_mut().zip(tile).for_each(|(plane, tile)| plane.extend(tile));
         }
         indices.push(planes.into_iter().map(|p| b.words("plane", p)).collect());
-        shards.push(Shard { first, rows: shard_rows, planes: Vec::new() });
+        shards.push(Shard { first, rows: shard_rows, packing, planes: Vec::new() });
     }
-    TestMatrix { matrix: Matrix { rows, cols, packing, shards }, planes: indices }
+    TestMatrix { matrix: Matrix { rows, cols, shards }, planes: indices }
 }
 
 fn cases(
@@ -280,7 +291,11 @@ fn cases(
     let mut cases = Vec::new();
     for packing in test_packings() {
         // Every shape for one packing of each kind; for the other group sizes what differs, groups cut short.
-        let shapes = if packing.group == 32 || packing.format.kind == Kind::Float { 0.. } else { 3.. };
+        let shapes = if packing.group == 32 || packing.group == 16 || packing.format.kind == Kind::Float {
+            0..
+        } else {
+            3..
+        };
         // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
         let all = [
             (1, 8, 1, 1, 9, false),
@@ -291,6 +306,7 @@ fn cases(
             (65, 64, 12, 11, 2, true),
         ];
         for &(n, k, capacity, used, tiles, add) in &all[shapes] {
+            let k = packing.fitting(k);
             let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
             let mut b = Builder::new(&name);
             // In use: from the end, so that tiles are there whose first row is not.

@@ -3,27 +3,27 @@
 use crate::format::Packing;
 use crate::recording::Buffer;
 
-/// Rows of a weight that one binding can hold.
+/// Rows of a weight that are packed alike and that one binding can hold.
 #[derive(Clone, Debug)]
 pub struct Shard {
     /// The first row.
     pub first: usize,
     /// How many.
     pub rows: usize,
+    /// How they are packed.
+    pub packing: Packing,
     /// The packed planes.
     pub planes: Vec<Buffer>,
 }
 
-/// A packed weight `[rows, cols]`, split by rows where one binding could not hold it.
+/// A packed weight `[rows, cols]`, split by rows where one binding could not hold it, or where the packing changes.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     /// Outputs.
     pub rows: usize,
     /// Inputs, a multiple of [`BLOCK`](crate::format::BLOCK).
     pub cols: usize,
-    /// How it is packed.
-    pub packing: Packing,
-    /// Its parts; all but the last start and end on a tile.
+    /// Its parts, in order.
     pub shards: Vec<Shard>,
 }
 

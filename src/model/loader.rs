@@ -3,12 +3,13 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
-use crate::format::{Affine, BLOCK, Kind, Packing, TILE_ROWS, Tile};
+use crate::format::{Affine, BLOCK, Codes, Kind, Packing, TILE_ROWS, Tile};
 use crate::kernels::{Matrix, Shard};
 use crate::quantize::{Flaw, LONGEST_GROUP, Loss, QUANTIZERS, Quantizer, Treatment};
 use crate::recording::{Buffer, Executor};
 use rayon::prelude::*;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Numbers that are unpacked at a time.
@@ -21,6 +22,8 @@ pub struct Weights {
     pub linear: Packing,
     /// The embedding and the output matrix.
     pub embedding: Packing,
+    /// Whether weights that the checkpoint has as codes stay what they are, in a packing of their own.
+    pub stored: bool,
     /// How codes are chosen where a packing has codes.
     pub quantizer: &'static Quantizer,
     /// What a tensor goes through before it is packed, by its name. A tensor that is packed as codes is left as
@@ -30,8 +33,13 @@ pub struct Weights {
 
 impl Weights {
     /// 16-bit floats, untreated.
-    pub const F16: Weights =
-        Weights { linear: Packing::F16, embedding: Packing::F16, quantizer: QUANTIZERS[0], treatment: None };
+    pub const F16: Weights = Weights {
+        linear: Packing::F16,
+        embedding: Packing::F16,
+        stored: false,
+        quantizer: QUANTIZERS[0],
+        treatment: None,
+    };
 }
 
 /// Chooses a tensor's treatment by its name.
@@ -108,15 +116,24 @@ impl Loader<'_> {
         Ok(buffer)
     }
 
-    /// The matrices `parts` `[rows, cols]`, one below the other, packed.
+    /// The matrices `parts` `[rows, cols]`, one below the other, packed: as `packing` says, or as the checkpoint has them
+    /// where that is what is wanted.
     ///
     /// # Errors
     /// When a tensor is missing, has another shape, or holds a weight that the packing cannot.
     pub fn matrix(&mut self, parts: &[(String, usize)], cols: usize, packing: Packing) -> Result<Matrix> {
-        let mut tensors = Vec::with_capacity(parts.len());
+        if !cols.is_multiple_of(BLOCK) {
+            let problem = format!("has {cols} columns, expected a multiple of {BLOCK}");
+            return Err(Error::tensor(&parts[0].0, problem));
+        }
         let mut rows = 0;
+        let mut shards: Vec<Shard> = Vec::new();
+        // Parts that are packed alike are one matrix.
+        let mut alike: Vec<Part<'_>> = Vec::new();
         for (name, part_rows) in parts {
             let tensor = self.checkpoint.tensor(name, &[*part_rows, cols])?;
+            let own = tensor.packing().filter(|own| self.weights.stored && own.fitting(cols) == cols);
+            let own_packing = own.unwrap_or(packing);
             let treated = match self.weights.treatment.as_ref().and_then(|treat| treat(name)) {
                 Some(treatment) => {
                     let mut values = vec![0.0; part_rows * cols];
@@ -128,29 +145,42 @@ impl Loader<'_> {
                 }
                 None => None,
             };
-            tensors.push(Part { first: rows, rows: *part_rows, tensor, treated });
+            let part = Part {
+                first: rows,
+                rows: *part_rows,
+                packing: own_packing,
+                own: own.is_some(),
+                tensor,
+                treated,
+            };
+            if alike.last().is_some_and(|last| (last.packing, last.own) != (part.packing, part.own)) {
+                shards.extend(self.shards(&std::mem::take(&mut alike), cols)?);
+            }
+            alike.push(part);
             rows += part_rows;
         }
-        if !cols.is_multiple_of(BLOCK) {
-            return Err(Error::tensor(
-                &parts[0].0,
-                format!("has {cols} columns, expected a multiple of {BLOCK}"),
-            ));
-        }
+        shards.extend(self.shards(&alike, cols)?);
+        Ok(Matrix { rows, cols, shards })
+    }
+
+    /// Packs and uploads neighbouring parts that are packed alike.
+    fn shards(&mut self, parts: &[Part<'_>], cols: usize) -> Result<Vec<Shard>> {
+        let (Some(part), Some(last)) = (parts.first(), parts.last()) else { return Ok(Vec::new()) };
+        let (packing, start, name) = (part.packing, part.first, &part.tensor.info().name);
+        let rows = last.first + last.rows - start;
         let group = packing.group;
-        if !group.is_multiple_of(BLOCK) || !(BLOCK..=LONGEST_GROUP).contains(&group) {
+        if !group.is_multiple_of(BLOCK) || group < BLOCK || (!part.own && group > LONGEST_GROUP) {
             let problem =
                 format!("groups of {group} weights, expected a multiple of {BLOCK} up to {LONGEST_GROUP}");
             return Err(Error::Usage(problem));
         }
-        let source_bytes: u64 = tensors.iter().map(|part| part.tensor.info().bytes.len() as u64).sum();
+        let source_bytes: u64 = parts.iter().map(|part| part.tensor.info().bytes.len() as u64).sum();
         let words = (packing.format.tile_words)(cols, packing.group);
         let tiles = rows.div_ceil(TILE_ROWS);
         let shard_tiles = self.tiles_of_a_shard(&words).ok_or_else(|| {
-            Error::tensor(
-                &parts[0].0,
-                format!("has {cols} columns: 64 rows of it are larger than a binding of the device"),
-            )
+            let problem =
+                format!("has {cols} columns: 64 rows of it are larger than a binding of the device");
+            Error::tensor(name, problem)
         })?;
         let batch = (BATCH / (TILE_ROWS * cols)).clamp(1, shard_tiles);
         let quantizer = self.weights.quantizer;
@@ -161,24 +191,29 @@ impl Loader<'_> {
             for (&words, &name) in words.iter().zip(packing.format.planes) {
                 planes.push(self.create((words * 4 * (end_tile - first_tile)) as u64, name)?);
             }
-            for start in (first_tile..end_tile).step_by(batch) {
-                let end = (start + batch).min(end_tile);
-                let packed: Vec<Vec<Vec<u32>>> = (start..end)
+            for first in (first_tile..end_tile).step_by(batch) {
+                let end = (first + batch).min(end_tile);
+                let packed: Vec<Vec<Vec<u32>>> = (first..end)
                     .into_par_iter()
-                    .map(|tile| pack(&tensors, tile * TILE_ROWS, rows, cols, packing, quantizer))
+                    .map(|tile| {
+                        let tile_start = start + tile * TILE_ROWS;
+                        let rows = tile_start..(tile_start + TILE_ROWS).min(start + rows);
+                        pack(parts, rows, cols, packing, quantizer)
+                    })
                     .collect::<Result<_>>()?;
                 for (plane, &buffer) in planes.iter().enumerate() {
-                    let offset = (words[plane] * 4 * (start - first_tile)) as u64;
+                    let offset = (words[plane] * 4 * (first - first_tile)) as u64;
                     let together: Vec<u32> =
                         packed.iter().flat_map(|tile| tile[plane].iter().copied()).collect();
                     self.executor.upload(buffer, offset, bytemuck::cast_slice(&together))?;
                 }
-                (self.progress)(source_bytes * (end - start) as u64 / tiles as u64);
+                (self.progress)(source_bytes * (end - first) as u64 / tiles as u64);
             }
             let first = first_tile * TILE_ROWS;
-            shards.push(Shard { first, rows: (end_tile * TILE_ROWS).min(rows) - first, planes });
+            let rows = (end_tile * TILE_ROWS).min(rows) - first;
+            shards.push(Shard { first: start + first, rows, packing, planes });
         }
-        Ok(Matrix { rows, cols, packing, shards })
+        Ok(shards)
     }
 
     /// The most tiles of which every plane fits a binding; at most what one dispatch can count.
@@ -194,6 +229,9 @@ struct Part<'a> {
     /// Its first row in the matrix.
     first: usize,
     rows: usize,
+    packing: Packing,
+    /// Whether the packing is the checkpoint's own.
+    own: bool,
     tensor: Tensor<'a>,
     /// Its weights where they are not the checkpoint's.
     treated: Option<Vec<f32>>,
@@ -212,29 +250,43 @@ fn flawed(flaw: Flaw, name: &str, packing: &Packing) -> Error {
     )
 }
 
+/// Packs a tile: `rows` of the matrix.
 fn pack(
     parts: &[Part<'_>],
-    first: usize,
-    rows: usize,
+    rows: Range<usize>,
     cols: usize,
     packing: Packing,
     quantizer: &Quantizer,
 ) -> Result<Vec<Vec<u32>>> {
+    // The part's rows that are in the tile, by their numbers in the part.
+    let inside = |part: &Part<'_>| {
+        let (from, to) = (rows.start.max(part.first), rows.end.min(part.first + part.rows));
+        (from < to).then(|| from - part.first..to - part.first)
+    };
+    if parts[0].own {
+        let mut tile = Codes::new(packing, cols);
+        for (part, range) in parts.iter().filter_map(|part| Some((part, inside(part)?))) {
+            let at = part.first + range.start - rows.start;
+            part.tensor.read_codes(range, at, &mut tile).map_err(|(row, col, value)| {
+                flawed(Flaw { row, col, value }, &part.tensor.info().name, &packing)
+            })?;
+        }
+        let mut planes = vec![Vec::new(); packing.format.planes.len()];
+        (packing.format.pack)(tile.tile(), cols, packing.group, &mut planes);
+        return Ok(planes);
+    }
     let mut values = vec![0.0; TILE_ROWS * cols];
-    let end = (first + TILE_ROWS).min(rows);
-    for part in parts {
-        let (from, to) = (first.max(part.first), end.min(part.first + part.rows));
-        if from < to {
-            let out = &mut values[(from - first) * cols..(to - first) * cols];
-            let range = (from - part.first) * cols..(to - part.first) * cols;
-            match &part.treated {
-                Some(treated) => out.copy_from_slice(&treated[range]),
-                None => part.tensor.read_f32(range, out),
-            }
+    for (part, range) in parts.iter().filter_map(|part| Some((part, inside(part)?))) {
+        let at = (part.first + range.start - rows.start) * cols;
+        let range = range.start * cols..range.end * cols;
+        let out = &mut values[at..at + range.len()];
+        match &part.treated {
+            Some(treated) => out.copy_from_slice(&treated[range]),
+            None => part.tensor.read_f32(range, out),
         }
     }
     encode(&values, cols, packing, quantizer).map_err(|flaw| {
-        let row = first + flaw.row;
+        let row = rows.start + flaw.row;
         let part = parts.iter().rev().find(|part| part.first <= row);
         let (name, first) = part.map_or(("", 0), |part| (part.tensor.info().name.as_str(), part.first));
         flawed(Flaw { row: row - first, ..flaw }, name, &packing)
@@ -257,11 +309,12 @@ fn encode(
             }
             (packing.format.pack)(Tile::Values(values), cols, packing.group, &mut planes);
         }
-        Kind::Affine { bits } => {
+        Kind::Affine { bits, .. } => {
             let mut tile = Affine::new(cols, packing.group);
             quantizer.quantize(values, bits, &mut tile)?;
             (packing.format.pack)(Tile::Affine(&tile), cols, packing.group, &mut planes);
         }
+        Kind::Blocks { .. } => unreachable!("nothing is quantized to {}", packing.format.name),
     }
     Ok(planes)
 }

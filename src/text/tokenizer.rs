@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::chat::ChatTemplate;
-use crate::checkpoint::shipped;
+use crate::checkpoint::Directory;
 use crate::error::{Error, Result};
 
 /// Larger files than this are not read: the largest tokenizers in use have about 40 MB.
@@ -25,12 +25,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of the model in `dir`, whose vocabulary has `vocab_size` entries.
-    pub fn open(dir: &Path, vocab_size: usize) -> Result<Self> {
-        let path = dir.join("tokenizer.json");
-        let Some(bytes) = read(&path)? else {
+    /// Reads the tokenizer of the model in `directory`, whose vocabulary has `vocab_size` entries.
+    pub fn open(directory: &Directory, vocab_size: usize) -> Result<Self> {
+        let path = directory.join("tokenizer.json");
+        let Some(bytes) = directory.read("tokenizer.json", MAX_FILE)? else {
             let problem = "has no tokenizer.json: expected the tokenizer file beside the model's config.json";
-            return Err(Error::file(dir, problem));
+            return Err(Error::file(directory.path(), problem));
         };
         let mut inner = guard(|| tokenizers::Tokenizer::from_bytes(&bytes))
             .map_err(|e| Error::file(&path, format!("is not a tokenizer that can be read: {e}")))?;
@@ -51,16 +51,17 @@ impl Tokenizer {
         let specials =
             inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
 
-        let config_path = dir.join("tokenizer_config.json");
-        let config = match read(&config_path)? {
+        let name = "tokenizer_config.json";
+        let config = match directory.read(name, MAX_FILE)? {
             Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| Error::file(&config_path, format!("is not JSON: {e}")))?,
+                .map_err(|e| Error::file(directory.join(name), format!("is not JSON: {e}")))?,
             None => Value::Null,
         };
-        let template_path = dir.join("chat_template.jinja");
-        let template = match read(&template_path)? {
+        let name = "chat_template.jinja";
+        let template = match directory.read(name, MAX_FILE)? {
             Some(bytes) => {
-                Some(String::from_utf8(bytes).map_err(|_| Error::file(&template_path, "is not UTF-8 text"))?)
+                let text = String::from_utf8(bytes);
+                Some(text.map_err(|_| Error::file(directory.join(name), "is not UTF-8 text"))?)
             }
             None => template(&config["chat_template"]),
         };
@@ -135,22 +136,6 @@ impl Tokenizer {
     /// Whether `id` never has text: a special token, or one that the tokenizer does not know.
     pub fn is_silent(&self, id: u32) -> bool {
         self.specials.contains(&id) || self.inner.id_to_token(id).is_none()
-    }
-}
-
-/// A file's bytes; `None` where there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    if let Some(bytes) = shipped::file(path) {
-        return Ok(Some(bytes.to_vec()));
-    }
-    match std::fs::metadata(path) {
-        Ok(meta) if meta.len() > MAX_FILE => {
-            let problem = format!("has {} bytes, expected at most {MAX_FILE}", meta.len());
-            Err(Error::file(path, problem))
-        }
-        Ok(_) => std::fs::read(path).map(Some).map_err(|e| Error::io(path, e)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(path, e)),
     }
 }
 

@@ -7,7 +7,7 @@ use sixteen_states::engine::{Engine, OpenOptions};
 use sixteen_states::format::{Format, Packing};
 use sixteen_states::gpu::{self, Gpu, Options};
 use sixteen_states::model::{Treat, Weights};
-use sixteen_states::quantize::{QUANTIZERS, Treatment};
+use sixteen_states::quantize::Treatment;
 use sixteen_states::recording::Executor;
 use std::rc::Rc;
 
@@ -79,7 +79,7 @@ pub fn open_rounded(
         let treatment = Treatment::parse(&name).unwrap();
         Rc::new(move |_| treatment)
     });
-    let weights = Weights { linear: packing, embedding: packing, quantizer: QUANTIZERS[0], treatment };
+    let weights = Weights { linear: packing, embedding: packing, treatment, ..Weights::F16 };
     let options = OpenOptions { weights, context: None, sequences, progress: &mut |_| {} };
     let engine = Engine::open(&source, &checkpoint, executor, options).unwrap();
     assert_eq!(engine.unread(), &[] as &[String], "{model}");

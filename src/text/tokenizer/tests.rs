@@ -84,7 +84,7 @@ pub(crate) fn open(tokenizer: &Value) -> Tokenizer {
 
 fn with_config(tokenizer: &Value, config: &Value) -> Result<Tokenizer> {
     let dir = model(&tokenizer.to_string(), Some(&config.to_string()));
-    Tokenizer::open(dir.path(), 4096)
+    Tokenizer::open(&dir.path().into(), 4096)
 }
 
 fn model(tokenizer: &str, config: Option<&str>) -> TempDir {
@@ -179,15 +179,15 @@ fn chat_template_sources() {
     assert_eq!(rendered(json!({"chat_template": list})).unwrap(), "d");
     let dir = model(&json.to_string(), Some(r#"{"chat_template": "old"}"#));
     std::fs::write(dir.path().join("chat_template.jinja"), "new").unwrap();
-    let template = Tokenizer::open(dir.path(), 258).unwrap().chat_template().unwrap().unwrap();
+    let template = Tokenizer::open(&dir.path().into(), 258).unwrap().chat_template().unwrap().unwrap();
     assert_eq!(template.render(&[], false).unwrap(), "new");
 }
 
 #[test]
 fn a_tokenizer_of_another_model_is_refused() {
     let dir = model(&byte_level(&[]).to_string(), None);
-    assert!(Tokenizer::open(dir.path(), 258).is_ok());
-    let found = problem(Tokenizer::open(dir.path(), 257));
+    assert!(Tokenizer::open(&dir.path().into(), 258).is_ok());
+    let found = problem(Tokenizer::open(&dir.path().into(), 257));
     assert!(found.contains("\"</s>\" the id 257") && found.contains("257 entries"), "{found}");
     let mut json = byte_level(&[]);
     json["post_processor"]["special_tokens"]["<s>"]["ids"] = json!([4_000_000]);
@@ -199,19 +199,22 @@ fn a_tokenizer_of_another_model_is_refused() {
 #[test]
 fn broken_files_are_one_line_errors() {
     let empty = tempfile::tempdir().unwrap();
-    assert!(problem(Tokenizer::open(empty.path(), 1)).contains("has no tokenizer.json"));
+    assert!(problem(Tokenizer::open(&empty.path().into(), 1)).contains("has no tokenizer.json"));
     let whole = byte_level(&[b"Hello"]).to_string();
     let deep = "[".repeat(100_000);
     for bad in ["", "{", "null", "[1]", "{}", "\u{FEFF}{}", &whole[..whole.len() / 2], &deep] {
         let dir = model(bad, None);
-        assert!(problem(Tokenizer::open(dir.path(), 4096)).contains("is not a tokenizer"), "{bad:.20}");
+        assert!(
+            problem(Tokenizer::open(&dir.path().into(), 4096)).contains("is not a tokenizer"),
+            "{bad:.20}"
+        );
     }
-    let found = problem(Tokenizer::open(model(&whole, Some("{,")).path(), 4096));
+    let found = problem(Tokenizer::open(&model(&whole, Some("{,")).path().into(), 4096));
     assert!(found.contains("tokenizer_config.json: is not JSON"), "{found}");
     for odd in
         ["null", "[]", "3", r#"{"eos_token": [1], "bos_token": {"content": 3}, "add_bos_token": "yes"}"#]
     {
-        let tokenizer = Tokenizer::open(model(&whole, Some(odd)).path(), 4096).unwrap();
+        let tokenizer = Tokenizer::open(&model(&whole, Some(odd)).path().into(), 4096).unwrap();
         assert!(tokenizer.eos().is_empty());
     }
 }

@@ -1,0 +1,39 @@
+// GGUF's Q4_K: w = d · s · code − dmin · m. f16 d and dmin for 256 columns; s and m, of 6 bits each, for 32.
+// The contract is told in format/f16.wgsl; codes are laid out as in format/q4.wgsl. Expects: K (columns).
+
+// d | dmin, then the three words in which the file has its 6-bit numbers; four rows a vector.
+@group(1) @binding(1) var<storage, read> constants: array<vec4<u32>>; // [tiles, K/256, 4 words, 16 quads]
+
+struct Group { scale: vec4<f32>, offset: vec4<f32> }
+
+fn numbers(words: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(vec4<i32>(words));
+}
+
+// The first four pairs lie in the low 6 bits of a byte each; of the others, the low 4 bits have a byte of the last
+// word together, and the high 2 bits are on top of the first four.
+fn load_group(tile: u32, quad: u32, group: u32) -> Group {
+    let i = (tile * (K / 256u) + group / 8u) * 64u + quad;
+    let first = constants[i];
+    let a = constants[i + 16u];
+    let b = constants[i + 32u];
+    let at = vec4<u32>(group % 4u * 8u);
+    var s = (a >> at) & vec4<u32>(63u);
+    var m = (b >> at) & vec4<u32>(63u);
+    if group % 8u >= 4u {
+        let c = constants[i + 48u] >> at;
+        s = (c & vec4<u32>(15u)) | (((a >> (at + 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
+        m = ((c >> vec4<u32>(4u)) & vec4<u32>(15u)) | (((b >> (at + 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
+    }
+    let x = unpack2x16float(first.x);
+    let y = unpack2x16float(first.y);
+    let z = unpack2x16float(first.z);
+    let w = unpack2x16float(first.w);
+    return Group(
+        vec4<f32>(x.x, y.x, z.x, w.x) * numbers(s),
+        -vec4<f32>(x.y, y.y, z.y, w.y) * numbers(m));
+}
+
+fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
+    return g.scale * codes + g.offset;
+}

@@ -1,0 +1,33 @@
+// GGUF's Q6_K: w = d · s · (code − 32). f16 d for 256 columns, an 8-bit s with sign for 16.
+// The contract is told in format/f16.wgsl. Low nibbles are laid out as in format/q4.wgsl. Expects: K (columns).
+
+@group(1) @binding(1) var<storage, read> high: array<vec4<u32>>;   // [tiles, K/16, 16 quads] 2 bits a column
+@group(1) @binding(2) var<storage, read> scales: array<vec4<u32>>; // [tiles, K/256, 4 words, 16 quads] 4 a word
+@group(1) @binding(3) var<storage, read> d: array<vec2<u32>>;      // [tiles, K/256, 16 quads] two rows a word
+
+struct Group { scale: vec4<f32> }
+
+fn load_group(tile: u32, quad: u32, group: u32) -> Group {
+    let i = tile * (K / 256u) + group / 16u;
+    let words = bitcast<vec4<i32>>(scales[(i * 4u + group % 16u / 4u) * 16u + quad]);
+    let s = (words << vec4<u32>(24u - group % 4u * 8u)) >> vec4<u32>(24u);
+    let pair = d[i * 16u + quad];
+    return Group(vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y)) * vec4<f32>(s));
+}
+
+fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
+    return g.scale * (codes - 32.0);
+}
+
+fn six(low: vec4<u32>, high: vec4<u32>, i: u32, g: Group) -> vec4<f32> {
+    let code = ((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(2u * i)) & vec4<u32>(3u)) << vec4<u32>(4u));
+    return dequantize(code, 0u, 63u, g);
+}
+
+fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+    let b = high[(tile * (K / 16u) + block / 2u) * 16u + quad] >> vec4<u32>(block % 2u * 16u);
+    return array<vec4<f32>, 8>(
+        six(a, b, 0u, g), six(a, b, 1u, g), six(a, b, 2u, g), six(a, b, 3u, g),
+        six(a, b, 4u, g), six(a, b, 5u, g), six(a, b, 6u, g), six(a, b, 7u, g));
+}

@@ -1,0 +1,15 @@
+// w = scale · (code − MIDDLE), one f16 scale a group of columns.
+// The contract is told in format/f16.wgsl. Expects: GROUPS (groups a row), MIDDLE from the codes' file.
+
+@group(1) @binding(1) var<storage, read> constants: array<vec2<u32>>; // [tiles, GROUPS, 16 quads] two rows a word
+
+struct Group { scale: vec4<f32> }
+
+fn load_group(tile: u32, quad: u32, group: u32) -> Group {
+    let c = constants[(tile * GROUPS + group) * 16u + quad];
+    return Group(vec4<f32>(unpack2x16float(c.x), unpack2x16float(c.y)));
+}
+
+fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
+    return g.scale * (codes - MIDDLE);
+}

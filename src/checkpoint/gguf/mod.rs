@@ -1,0 +1,103 @@
+//! GGUF files, versions 2 and 3: metadata, tensors, and what a model directory would have beside them.
+//!
+//! A GGUF file is read as if it were a Hugging Face checkpoint: its tensors get the names they have there, and
+//! `config.json`, `tokenizer.json` and their like are made of its metadata, to be read and checked as those of any model.
+
+mod header;
+mod model;
+mod tokenizer;
+
+pub use header::{Header, Value, parse};
+
+use super::files::Directory;
+use super::{Source, TensorInfo, clip};
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Whether a path names a GGUF file.
+pub fn is_named(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}
+
+/// Whether a GGUF file of that name holds a model, or the first part of one.
+pub(super) fn is_first(name: &str) -> bool {
+    is_named(Path::new(name)) && numbered(name).is_none_or(|(_, number, _)| number == 1)
+}
+
+/// Most files of one model.
+const MAX_PARTS: usize = 1000;
+
+/// Finds the model that a GGUF file holds, or the first of several.
+pub fn source(path: &Path) -> Result<Source> {
+    let bytes = super::Checkpoint::map(path)?;
+    let problem = |problem: String| Error::file(path, clip(&problem, super::MESSAGE));
+    let header = parse(&bytes, bytes.len() as u64).map_err(problem)?;
+    let files = model::files(&header, &bytes).map_err(problem)?;
+    Ok(Source { directory: Directory::held(path, files), weights: path.to_owned() })
+}
+
+/// The tensors of a file, by the names that the architecture's tensors have in a Hugging Face checkpoint.
+pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<TensorInfo>, String> {
+    let header = parse(bytes, bytes.len() as u64)?;
+    model::rename(header)
+}
+
+/// A model in several files names itself `…-00001-of-00003.gguf`: all of them, in order.
+pub(super) fn parts(path: &Path) -> Result<Vec<PathBuf>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((stem, number, count)) = numbered(&name) else { return Ok(vec![path.to_owned()]) };
+    if number != 1 || count > MAX_PARTS {
+        let expected = format!("expected the first, {stem}-00001-of-{count:05}.gguf, of at most {MAX_PARTS}");
+        return Err(Error::file(path, format!("is file {number} of {count} of a model, {expected}")));
+    }
+    let parts = (1..=count).map(|i| path.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf")));
+    let parts: Vec<PathBuf> = parts.collect();
+    match parts.iter().find(|part| !part.exists()) {
+        Some(part) => {
+            Err(Error::file(part, format!("there is no such file, and {name} says that there are {count}")))
+        }
+        None => Ok(parts),
+    }
+}
+
+/// `stem-00001-of-00003.gguf` as its stem and its two numbers.
+fn numbered(name: &str) -> Option<(&str, usize, usize)> {
+    let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (stem, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| {
+        (text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+    };
+    Some((stem, digits(number)?, digits(count)?)).filter(|(_, number, count)| (1..=*count).contains(number))
+}
+
+/// The row of a file that is row `row` of a matrix of queries or keys. The two halves of a head, which rotate against
+/// each other, lie in turn in files of the Llama family: row `i` of the first half, row `i` of the second.
+pub(super) fn stored_row(row: usize, head_dim: usize) -> usize {
+    let (head, r) = (row / head_dim, row % head_dim);
+    head * head_dim + r % (head_dim / 2) * 2 + r / (head_dim / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_one_model_are_numbered() {
+        assert_eq!(numbered("m-Q4_K-00002-of-00010.gguf"), Some(("m-Q4_K", 2, 10)));
+        for name in [
+            "m.gguf",
+            "m-2-of-3.gguf",
+            "m-00004-of-00003.gguf",
+            "m-00000-of-00003.gguf",
+            "m-0000a-of-00003.gguf",
+        ] {
+            assert_eq!(numbered(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn rows_of_a_head_lie_in_turn() {
+        let rows: Vec<usize> = (0..12).map(|row| stored_row(row, 6)).collect();
+        assert_eq!(rows, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+    }
+}

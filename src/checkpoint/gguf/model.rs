@@ -1,0 +1,272 @@
+//! A GGUF file as a Hugging Face checkpoint: names of tensors, and the files beside them.
+
+use super::header::{Header, Value};
+use super::tokenizer;
+use crate::checkpoint::files::Held;
+use crate::checkpoint::{QUOTE, TensorInfo, clip};
+use serde_json::{Map, Value as Json, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// An architecture as GGUF files name it.
+struct Family {
+    /// `general.architecture`
+    name: &'static str,
+    /// As in `architectures` of a config.json.
+    architecture: &'static str,
+    /// Names of a layer's tensors that differ from those of [`LAYER`], or are there in addition.
+    layer: &'static [(&'static str, &'static str)],
+    /// Whether the rows of queries and keys lie in turn.
+    turned: bool,
+}
+
+/// Every architecture that can be read from a GGUF file. (Mistral's models are `llama` there.)
+const FAMILIES: &[Family] = &[
+    Family { name: "llama", architecture: "LlamaForCausalLM", layer: &[], turned: true },
+    Family { name: "qwen2", architecture: "Qwen2ForCausalLM", layer: &[], turned: false },
+    Family { name: "qwen3", architecture: "Qwen3ForCausalLM", layer: &[], turned: false },
+];
+
+/// Tensors outside of layers: their names here and there.
+const MODEL: &[(&str, &str)] =
+    &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
+
+/// Tensors of a layer.
+const LAYER: &[(&str, &str)] = &[
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("ffn_norm", "post_attention_layernorm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+/// The keys of a header, with errors that name them.
+pub(super) struct Metadata<'a>(pub &'a BTreeMap<String, Value>);
+
+impl<'a> Metadata<'a> {
+    fn wrong(&self, key: &str, expected: &str) -> String {
+        match self.0.get(key) {
+            Some(found) => {
+                format!("its key {key} is {}, expected {expected}", clip(&format!("{found:?}"), QUOTE))
+            }
+            None => format!("has no key {key}, expected {expected}"),
+        }
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(key, "a text")),
+        }
+    }
+
+    pub fn texts(&self, key: &str) -> Result<Option<&'a [String]>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Texts(texts)) => Ok(Some(texts)),
+            Some(_) => Err(self.wrong(key, "a list of texts")),
+        }
+    }
+
+    pub fn numbers(&self, key: &str) -> Result<Option<&'a [f64]>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Numbers(numbers)) => Ok(Some(numbers)),
+            Some(_) => Err(self.wrong(key, "a list of numbers")),
+        }
+    }
+
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Flag(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    pub fn integer(&self, key: &str) -> Result<Option<u64>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Integer(n)) => {
+                u64::try_from(*n).map(Some).map_err(|_| self.wrong(key, "an integer from 0"))
+            }
+            // A number for each layer, which must all be the same.
+            Some(Value::Numbers(each)) => match each.first() {
+                Some(&n) if n >= 0.0 && n.fract() == 0.0 && each.iter().all(|&other| other == n) => {
+                    Ok(Some(n as u64))
+                }
+                _ => Err(self.wrong(key, "the same integer for every layer")),
+            },
+            Some(_) => Err(self.wrong(key, "an integer")),
+        }
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<f64>, String> {
+        match self.0.get(key) {
+            None => Ok(None),
+            Some(Value::Float(x)) => Ok(Some(*x)),
+            Some(Value::Integer(n)) => Ok(Some(*n as f64)),
+            Some(_) => Err(self.wrong(key, "a number")),
+        }
+    }
+
+    pub fn needed<T>(&self, key: &str, value: Result<Option<T>, String>) -> Result<T, String> {
+        value?.ok_or_else(|| format!("has no key {key}, which a model's file has"))
+    }
+}
+
+fn family(metadata: &Metadata<'_>) -> Result<&'static Family, String> {
+    let name = metadata.needed("general.architecture", metadata.text("general.architecture"))?;
+    FAMILIES.iter().find(|family| family.name == name).ok_or_else(|| {
+        let names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+        format!("its general.architecture is {:?}, expected {}", clip(name, QUOTE), names.join(", "))
+    })
+}
+
+/// The name of a tensor in a Hugging Face checkpoint, if it has one.
+fn renamed(name: &str, family: &Family) -> Option<String> {
+    let (stem, what) = name.rsplit_once('.')?;
+    let find = |table: &[(&str, &'static str)], stem: &str| {
+        table.iter().find(|(here, _)| *here == stem).map(|t| t.1)
+    };
+    if let Some(name) = find(MODEL, stem) {
+        return Some(format!("{name}.{what}"));
+    }
+    let (number, part) = stem.strip_prefix("blk.")?.split_once('.')?;
+    let number: u32 = number.parse().ok()?;
+    let part = find(family.layer, part).or_else(|| find(LAYER, part))?;
+    Some(format!("model.layers.{number}.{part}.{what}"))
+}
+
+/// The tensors by the names of a Hugging Face checkpoint. Those that have none there keep theirs.
+pub(super) fn rename(header: Header) -> Result<Vec<TensorInfo>, String> {
+    let metadata = Metadata(&header.metadata);
+    // Of a model in several files, only the first says what it is; the others have the numbers of layers too.
+    let Some(name) = metadata.text("general.architecture")? else {
+        return Err(
+            "has no key general.architecture, expected a model's file, or the first of several".to_owned()
+        );
+    };
+    let family = family(&metadata)?;
+    let head_dim = if family.turned { head_dim(&metadata, name)? } else { 0 };
+    let mut infos = header.tensors;
+    for info in &mut infos {
+        let turned = info.name.contains(".attn_q.") || info.name.contains(".attn_k.");
+        if family.turned && turned {
+            let rows = info.shape.first().copied().unwrap_or(0);
+            if !rows.is_multiple_of(head_dim) || info.shape.len() > 2 {
+                let found = format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
+                return Err(format!("{found}, expected rows for heads of {head_dim}"));
+            }
+            info.turned = Some(head_dim);
+        }
+        if let Some(name) = renamed(&info.name, family) {
+            info.name = name;
+        }
+    }
+    Ok(infos)
+}
+
+/// The size of a head: even, and not 0.
+fn head_dim(metadata: &Metadata<'_>, family: &str) -> Result<usize, String> {
+    let key = |name: &str| format!("{family}.{name}");
+    let own = metadata.integer(&key("attention.key_length"))?;
+    let heads = metadata.integer(&key("attention.head_count"))?;
+    let width = metadata.integer(&key("embedding_length"))?;
+    let size = own.or_else(|| width?.checked_div(heads?));
+    match size.and_then(|size| usize::try_from(size).ok()) {
+        Some(size) if size > 0 && size.is_multiple_of(2) => Ok(size),
+        _ => Err(format!("its heads have size {size:?}, expected an even number")),
+    }
+}
+
+/// The files of a model directory.
+pub(super) fn files(header: &Header, bytes: &[u8]) -> Result<Vec<Held>, String> {
+    let metadata = Metadata(&header.metadata);
+    let tokenizer = tokenizer::files(&metadata)?;
+    let mut files = vec![("config.json", config(header, bytes, &tokenizer.ends)?)];
+    files.extend([("tokenizer.json", tokenizer.tokenizer), ("tokenizer_config.json", tokenizer.config)]);
+    Ok(files.into_iter().map(|(name, json)| (name, Cow::Owned(json.to_string().into_bytes()))).collect())
+}
+
+/// A config.json. What its numbers may be is checked when it is read, as that of any model.
+fn config(header: &Header, bytes: &[u8], ends: &[u64]) -> Result<Json, String> {
+    let metadata = Metadata(&header.metadata);
+    let family = family(&metadata)?;
+    let key = |name: &str| format!("{}.{name}", family.name);
+    let integer = |name: &str| metadata.integer(&key(name));
+    let needed = |name: &str| metadata.needed(&key(name), integer(name));
+    let tensor = |name: &str| header.tensors.iter().find(|info| info.name == name);
+    let Some(embedding) = tensor("token_embd.weight") else {
+        return Err("has no tensor \"token_embd.weight\", expected a whole language model".to_owned());
+    };
+    let head_dim = head_dim(&metadata, family.name)?;
+    if let Some(length) = integer("attention.value_length")?.filter(|&length| length != head_dim as u64) {
+        return Err(format!("its values have size {length} and its keys {head_dim}, expected the same"));
+    }
+    let heads = needed("attention.head_count")?;
+    let mut config = Map::new();
+    let mut set = |name: &str, value: Json| config.insert(name.to_owned(), value);
+    set("architectures", json!([family.architecture]));
+    set("model_type", json!(family.name));
+    set("vocab_size", json!(embedding.shape.first()));
+    set("hidden_size", json!(needed("embedding_length")?));
+    set("intermediate_size", json!(needed("feed_forward_length")?));
+    set("num_hidden_layers", json!(needed("block_count")?));
+    set("num_attention_heads", json!(heads));
+    set("num_key_value_heads", json!(integer("attention.head_count_kv")?.unwrap_or(heads)));
+    set("head_dim", json!(head_dim));
+    set("max_position_embeddings", json!(needed("context_length")?));
+    let epsilon = key("attention.layer_norm_rms_epsilon");
+    // As the f32 that it is: widened, it would read 9.99999974e-6.
+    set("rms_norm_eps", json!(metadata.needed(&epsilon, metadata.number(&epsilon))? as f32));
+    set("rope_theta", json!(metadata.number(&key("rope.freq_base"))?.unwrap_or(10_000.0)));
+    set("tie_word_embeddings", json!(tensor("output.weight").is_none()));
+    set("attention_bias", json!(tensor("blk.0.attn_q.bias").is_some()));
+    set("mlp_bias", json!(tensor("blk.0.ffn_up.bias").is_some()));
+    if let Some(turned) = integer("rope.dimension_count")?.filter(|&n| n != head_dim as u64) {
+        set("partial_rotary_factor", json!(turned as f64 / head_dim as f64));
+    }
+    if let Some(window) = integer("attention.sliding_window")?.filter(|&window| window > 0) {
+        set("sliding_window", json!(window));
+        set("use_sliding_window", json!(true));
+    }
+    let factor = metadata.number(&key("rope.scaling.factor"))?;
+    if let Some(factors) = tensor("rope_freqs.weight") {
+        set("rope_scaling", json!({"rope_type": "factors", "factors": floats(factors, bytes)?}));
+    } else if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+        let original = integer("rope.scaling.original_context_length")?;
+        set(
+            "rope_scaling",
+            json!({"rope_type": kind, "factor": factor, "original_max_position_embeddings": original}),
+        );
+    }
+    if let Some(token) = metadata.integer("tokenizer.ggml.bos_token_id")? {
+        set("bos_token_id", json!(token));
+    }
+    set("eos_token_id", json!(ends));
+    Ok(Json::Object(config))
+}
+
+/// Most numbers of a small vector.
+const MAX_VECTOR: usize = 4096;
+
+/// The numbers of a small F32 tensor.
+fn floats(info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>, String> {
+    use crate::checkpoint::{Dtype, Encoding};
+    let data = bytes.get(info.bytes.clone());
+    let Some(data) =
+        data.filter(|_| info.encoding == Encoding::Plain(Dtype::F32) && info.elements <= MAX_VECTOR)
+    else {
+        let found = format!("its tensor {:?} is {} of shape {:?}", info.name, info.encoding, info.shape);
+        return Err(format!("{found}, expected at most {MAX_VECTOR} numbers of F32 in the first file"));
+    };
+    Ok(data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}

@@ -14,7 +14,7 @@ fn matrix(executor: &mut dyn Executor, packing: Packing, rows: usize, cols: usiz
     let tiles = rows.div_ceil(TILE_ROWS);
     let words = (packing.format.tile_words)(cols, packing.group);
     let planes = words.iter().map(|w| executor.create((w * 4 * tiles) as u64, "plane").unwrap()).collect();
-    Matrix { rows, cols, packing, shards: vec![Shard { first: 0, rows, planes }] }
+    Matrix { rows, cols, shards: vec![Shard { first: 0, rows, packing, planes }] }
 }
 
 fn bench(c: &mut Criterion) {

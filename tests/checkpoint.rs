@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
-use sixteen_states::checkpoint::{Checkpoint, TensorInfo, locate, parse_header};
+use sixteen_states::checkpoint::{Checkpoint, Directory, Encoding, TensorInfo, locate, parse_header};
 use std::path::{Path, PathBuf};
 
 /// A file with this header and `data` zeros after it.
@@ -176,7 +176,7 @@ fn every_number_type_is_read_exactly() {
     assert_eq!((checkpoint.parameters(), checkpoint.total_bytes()), (20, 24 + 12 + 12 + 4 + 8));
     let error = checkpoint.tensor("integers", &[1]).unwrap_err().to_string();
     assert!(error.contains("stored as I64") && error.contains("expected F32, F16 or BF16"), "{error}");
-    assert_eq!(checkpoint.get("integers").unwrap().dtype, Dtype::I64);
+    assert_eq!(checkpoint.get("integers").unwrap().encoding, Encoding::Plain(Dtype::I64));
     assert!(checkpoint.get("integer").is_none());
 }
 
@@ -289,17 +289,20 @@ fn models_are_located() {
     assert_eq!(source, locate(&at("model.safetensors")).unwrap());
     assert_eq!(
         (source.directory, source.weights),
-        (model.path().to_owned(), PathBuf::from(at("model.safetensors")))
+        (Directory::from(model.path()), PathBuf::from(at("model.safetensors")))
     );
     let refused = |model: &str, expected: &str| {
         let error = locate(model).unwrap_err().to_string();
         assert!(error.contains(expected), "{error:?} does not say {expected:?}");
     };
-    refused(&at("other.gguf"), "GGUF files are not supported yet");
-    refused(&at("notes.txt"), "expected a .safetensors file or a model directory");
+    refused(&at("other.gguf"), "its header wants 4 more bytes");
+    refused(&at("notes.txt"), "expected a .safetensors or .gguf file or a model directory");
     refused(&at("gone.safetensors"), "there is no such file or directory");
     std::fs::remove_file(model.path().join("model.safetensors")).unwrap();
-    refused(model.path().to_str().unwrap(), "found: notes.txt, other.gguf");
+    // The only GGUF file of a directory is its model.
+    refused(model.path().to_str().unwrap(), "its header wants 4 more bytes");
+    std::fs::copy(at("other.gguf"), at("another.gguf")).unwrap();
+    refused(model.path().to_str().unwrap(), "found: another.gguf, notes.txt, other.gguf");
     assert!(Checkpoint::open(&model.path().join("gone.safetensors")).is_err());
     // A directory by the name of a file.
     std::fs::create_dir(model.path().join("model.safetensors")).unwrap();
@@ -317,7 +320,8 @@ fn check_invariants(bytes: &[u8], file_len: u64, tensors: &[TensorInfo]) {
         next = tensor.bytes.end as u64;
         let elements = tensor.shape.iter().fold(1u128, |product, &n| product.saturating_mul(n as u128));
         assert_eq!(elements, tensor.elements as u128);
-        assert_eq!(elements * tensor.dtype.bitsize() as u128, 8 * tensor.bytes.len() as u128);
+        let Encoding::Plain(dtype) = tensor.encoding else { panic!("{} has no codes", tensor.name) };
+        assert_eq!(elements * dtype.bitsize() as u128, 8 * tensor.bytes.len() as u128);
         assert!(names.insert(&tensor.name), "no name twice");
     }
     assert_eq!(next, file_len, "to the end of the file");
@@ -391,7 +395,7 @@ proptest! {
         prop_assert_eq!(infos.len(), tensors.len());
         for info in infos {
             let i: usize = info.name.strip_prefix("layer.").unwrap().parse().unwrap();
-            prop_assert_eq!((info.dtype, &info.shape), (tensors[i].0, &tensors[i].1));
+            prop_assert_eq!((&info.encoding, &info.shape), (&Encoding::Plain(tensors[i].0), &tensors[i].1));
             prop_assert!(bytes[info.bytes].iter().all(|&byte| byte == i as u8));
         }
     }

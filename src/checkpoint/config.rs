@@ -159,10 +159,6 @@ impl Config {
         if fields.text("hidden_act", "silu")? != "silu" {
             return Err(found("hidden_act", fields.get("hidden_act"), "\"silu\", the only one supported"));
         }
-        if let Some(quantization) = fields.get("quantization_config") {
-            let expected = "none: weights in F32, F16 or BF16, not quantized already";
-            return Err(found("quantization_config", Some(quantization), expected));
-        }
         let (rope_theta, rope_scaling) = rope(fields)?;
         Ok(Config {
             architecture: architecture.to_owned(),
@@ -463,7 +459,6 @@ mod tests {
             (json!({"tie_word_embeddings": "yes"}), "tie_word_embeddings is \"yes\", expected true or false"),
             (json!({"eos_token_id": [2, 49152]}), "eos_token_id is [2,49152]"),
             (json!({"bos_token_id": -1}), "bos_token_id is -1"),
-            (json!({"quantization_config": {"quant_method": "gptq"}}), "gptq"),
             (json!({"rope_theta": 0}), "rope_theta is 0"),
             (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor is 0.5"),
             (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4}}), "\"yarn\""),

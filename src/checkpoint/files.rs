@@ -9,11 +9,17 @@ use std::sync::Arc;
 pub type Held = (&'static str, Cow<'static, [u8]>);
 
 /// A directory of a model's files, on disk or in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
     /// The files, where they lie on no disk.
     held: Option<Arc<Vec<Held>>>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 impl From<&Path> for Directory {

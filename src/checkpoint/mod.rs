@@ -14,6 +14,7 @@ mod files;
 pub mod ggml;
 pub mod gguf;
 pub mod hub;
+mod packed;
 pub mod safetensors;
 pub mod shipped;
 mod weights;

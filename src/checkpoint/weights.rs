@@ -4,9 +4,11 @@
 //! from disk as they are packed; a [`Tensor`] gives its pages back when it is dropped.
 
 use super::ggml::BlockType;
-use super::{MESSAGE, QUOTE, Unique, clip, gguf, parse_header, read_json, shipped};
+use super::packed::{Found, Packed, Part, Quantization, Tensors};
+use super::{MESSAGE, QUOTE, Source, Unique, clip, gguf, parse_header, read_json, shipped};
 use crate::error::{Error, Result};
 use crate::format::{Codes, Packing};
+use half::f16;
 use half::slice::HalfFloatSliceExt;
 use memmap2::Mmap;
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use ::safetensors::Dtype;
@@ -35,13 +38,33 @@ pub struct TensorInfo {
     pub turned: Option<usize>,
 }
 
+impl TensorInfo {
+    /// Bytes that it takes in its files.
+    pub fn stored_bytes(&self) -> u64 {
+        match &self.encoding {
+            Encoding::Packed(packed) => packed.bytes() as u64,
+            _ => self.bytes.len() as u64,
+        }
+    }
+
+    /// What its numbers are, where they are stored one by one.
+    pub fn dtype(&self) -> Option<Dtype> {
+        match self.encoding {
+            Encoding::Plain(dtype) => Some(dtype),
+            _ => None,
+        }
+    }
+}
+
 /// How a tensor's numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Encoding {
     /// One by one.
     Plain(Dtype),
     /// In blocks along a row.
     Blocks(&'static BlockType),
+    /// As codes that several tensors of the file hold together.
+    Packed(Arc<Packed>),
 }
 
 impl Eq for Encoding {}
@@ -52,7 +75,13 @@ impl Encoding {
         match self {
             Encoding::Plain(_) => None,
             Encoding::Blocks(t) => t.packing(),
+            Encoding::Packed(packed) => packed.packing,
         }
+    }
+
+    /// Whether its numbers are stored as codes.
+    pub fn has_codes(&self) -> bool {
+        !matches!(self, Encoding::Plain(_))
     }
 
     /// Bytes of so many numbers in rows of `cols`, unless they do not fill whole bytes or blocks, or are too many.
@@ -66,6 +95,7 @@ impl Encoding {
                 cols.is_multiple_of(t.elements).then_some(())?;
                 (elements / t.elements).checked_mul(t.bytes)
             }
+            Encoding::Packed(packed) => Some(packed.bytes()),
         }
     }
 }
@@ -75,6 +105,7 @@ impl std::fmt::Display for Encoding {
         match self {
             Encoding::Plain(dtype) => dtype.fmt(f),
             Encoding::Blocks(t) => f.write_str(t.name),
+            Encoding::Packed(packed) => f.write_str(&packed.layout.name()),
         }
     }
 }
@@ -121,6 +152,61 @@ struct Entry {
 }
 
 impl Checkpoint {
+    /// Opens the weights of a model. What its configuration says to be the parts of a matrix is put together.
+    pub fn of(source: &Source) -> Result<Checkpoint> {
+        let mut checkpoint = Checkpoint::open(&source.weights)?;
+        if let Some(quantization) = Quantization::open(&source.directory)? {
+            checkpoint.assemble(&quantization)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn assemble(&mut self, quantization: &Quantization) -> Result<()> {
+        let found = {
+            let infos = self.tensors.iter().map(|(name, entry)| (name.as_str(), &entry.info)).collect();
+            let bytes = |name: &str| -> &[u8] {
+                let entry = &self.tensors[name];
+                &self.shards[entry.shard].bytes[entry.info.bytes.clone()]
+            };
+            quantization
+                .find(&Tensors { infos, bytes: &bytes })
+                .map_err(|e| Error::Model(clip(&e, MESSAGE)))?
+        };
+        for Found { name, shape, layout, parts, also } in found {
+            let mut taken = Vec::new();
+            for part in &parts {
+                let Some(entry) = self.tensors.remove(part) else {
+                    return Err(Error::tensor(clip(part, QUOTE), "is part of two matrices"));
+                };
+                taken.push((entry.shard, entry.info));
+            }
+            also.iter().for_each(|name| drop(self.tensors.remove(name)));
+            let elements = shape[0].checked_mul(shape[1]);
+            let elements = elements.ok_or_else(|| {
+                Error::tensor(&name, format!("has shape {shape:?}, too large for any file"))
+            })?;
+            let shards = &self.shards;
+            let packed = Packed::new(layout, taken, shape, |part| part_of(shards, part));
+            let encoding = Encoding::Packed(Arc::new(packed));
+            let info = TensorInfo {
+                name: name.clone(),
+                encoding,
+                shape: shape.to_vec(),
+                elements,
+                bytes: 0..0,
+                turned: None,
+            };
+            let entry = Entry { info, shard: 0, read: AtomicBool::new(false) };
+            if self.tensors.insert(name.clone(), entry).is_some() {
+                return Err(Error::tensor(
+                    clip(&name, QUOTE),
+                    "is there as codes and as numbers, expected one",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a `.safetensors` file, a `.safetensors.index.json`, a directory with either, or a `.gguf` file.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         let path = if path.is_dir() { &weights_in(path)? } else { path };
@@ -242,7 +328,7 @@ impl Checkpoint {
             return Err(Error::tensor(name, format!("{problem}, expected F32, F16 or BF16")));
         }
         entry.read.store(true, Ordering::Relaxed);
-        Ok(Tensor { info, bytes: &shard.bytes })
+        Ok(Tensor { info, bytes: &shard.bytes, shards: &self.shards })
     }
 
     /// The name that shares most of its beginning and end with `name`, if that is half of it or more.
@@ -263,7 +349,7 @@ impl Checkpoint {
 
     /// Whether any matrix is stored as codes.
     pub fn has_codes(&self) -> bool {
-        self.tensors().any(|info| matches!(info.encoding, Encoding::Blocks(_)) && info.shape.len() == 2)
+        self.tensors().any(|info| info.encoding.has_codes() && info.shape.len() == 2)
     }
 
     /// The names of the tensors that nobody asked for, in alphabetical order.
@@ -281,7 +367,7 @@ impl Checkpoint {
 
     /// Bytes of all tensors.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors.values().map(|entry| entry.info.bytes.len() as u64).sum()
+        self.tensors.values().map(|entry| entry.info.stored_bytes()).sum()
     }
 
     /// Numbers in all tensors.
@@ -321,6 +407,13 @@ pub(super) fn weights_in(directory: &Path) -> Result<PathBuf> {
 pub struct Tensor<'a> {
     info: &'a TensorInfo,
     bytes: &'a Bytes,
+    shards: &'a [Shard],
+}
+
+/// The bytes of a tensor that is part of a matrix.
+fn part_of<'a>(shards: &'a [Shard], (shard, info): &(usize, TensorInfo)) -> Part<'a> {
+    let bytes = &shards[*shard].bytes[info.bytes.clone()];
+    Part { dtype: info.dtype().unwrap_or(Dtype::U8), bytes }
 }
 
 impl Tensor<'_> {
@@ -359,10 +452,12 @@ impl Tensor<'_> {
             "{range:?} is out of the tensor"
         );
         assert_eq!(range.len(), out.len(), "as many numbers are read as there is room for");
-        if self.info.turned.is_none() {
+        let by_row = self.info.turned.is_some() || matches!(self.info.encoding, Encoding::Packed(_));
+        if !by_row {
             return self.read_stored(range, out);
         }
-        let cols = self.cols();
+        // A vector's numbers are its rows.
+        let cols = if self.info.shape.len() == 1 { 1 } else { self.cols() };
         let (mut at, mut out) = (range.start, out);
         while !out.is_empty() {
             let (row, col) = (at / cols, at % cols);
@@ -377,8 +472,20 @@ impl Tensor<'_> {
     /// The same with rows in the order of the file.
     fn read_stored(&self, range: Range<usize>, out: &mut [f32]) {
         let bytes = &self.bytes[self.info.bytes.clone()];
-        match self.info.encoding {
-            Encoding::Plain(dtype) => {
+        match &self.info.encoding {
+            Encoding::Packed(packed) => {
+                let cols = self.cols();
+                let (row, col) = (range.start / cols, range.start % cols);
+                let parts: Vec<Part<'_>> =
+                    packed.parts.iter().map(|part| part_of(self.shards, part)).collect();
+                if out.len() == cols {
+                    return packed.layout.numbers(&parts, row, out);
+                }
+                let mut whole = vec![0.0; cols];
+                packed.layout.numbers(&parts, row, &mut whole);
+                out.copy_from_slice(&whole[col..][..out.len()]);
+            }
+            &Encoding::Plain(dtype) => {
                 let width = dtype.bitsize() / 8;
                 read_plain(dtype, &bytes[range.start * width..range.end * width], out);
             }
@@ -406,7 +513,38 @@ impl Tensor<'_> {
         at: usize,
         tile: &mut Codes,
     ) -> Result<(), (usize, usize, f32)> {
-        let Encoding::Blocks(t) = self.info.encoding else { panic!("{} has no codes", self.info.name) };
+        match (&self.info.encoding, tile) {
+            (Encoding::Blocks(t), tile) => self.read_blocks(t, rows, at, tile),
+            (Encoding::Packed(packed), Codes::Affine(tile)) => {
+                let cols = self.cols();
+                let groups = cols.div_ceil(tile.group);
+                let parts: Vec<Part<'_>> =
+                    packed.parts.iter().map(|part| part_of(self.shards, part)).collect();
+                let mut constants = vec![[0.0; 2]; groups];
+                for (i, row) in rows.enumerate() {
+                    packed.layout.codes(&parts, row, &mut tile.codes[(at + i) * cols..][..cols]);
+                    packed.layout.constants(&parts, row, &mut constants);
+                    for (g, &[scale, zero]) in constants.iter().enumerate() {
+                        if let Some(&value) = [scale, zero].iter().find(|v| !v.is_finite()) {
+                            return Err((row, g * tile.group, value));
+                        }
+                        let place = (at + i) * groups + g;
+                        (tile.scales[place], tile.zeros[place]) = (f16::from_f32(scale), f16::from_f32(zero));
+                    }
+                }
+                Ok(())
+            }
+            _ => panic!("{} has no such codes", self.info.name),
+        }
+    }
+
+    fn read_blocks(
+        &self,
+        t: &BlockType,
+        rows: Range<usize>,
+        at: usize,
+        tile: &mut Codes,
+    ) -> Result<(), (usize, usize, f32)> {
         let bytes = &self.bytes[self.info.bytes.clone()];
         let blocks = self.cols() / t.elements;
         let row_bytes = blocks * t.bytes;

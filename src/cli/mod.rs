@@ -12,6 +12,7 @@ mod chat;
 mod console;
 mod devices;
 mod generate;
+mod inspect;
 mod perplexity;
 mod session;
 mod side_by_side;
@@ -37,6 +38,8 @@ Examples:
   infer -m HuggingFaceTB/SmolLM2-135M-Instruct \"Tell me a story.\"
   cat report.txt | infer -m DIR -          a prompt from standard input
   infer -m DIR                             a chat, on a terminal
+  infer -m model.gguf \"Tell me a story.\"   the file's own 4 bits, tokenizer and chat template
+  infer inspect model.gguf                 what it is, whether it runs, and what memory it needs
   infer -m DIR --raw \"Once upon a time\"    plain continuation, no chat template
   infer devices --check                    is my driver right?
   infer perplexity -m DIR -b 4 --file text.txt
@@ -47,8 +50,9 @@ A prompt that is the name of a command goes after --: infer -m DIR -- devices";
 
 /// Runs language models with 16-bit, 8-bit or 4-bit weights on any GPU, or on the CPU.
 ///
-/// Without a command, continues a prompt, or answers it if the model is a chat model. The weights are read
-/// as they were published (safetensors, F32, F16 or BF16) and packed to --bits while they load.
+/// Without a command, continues a prompt, or answers it if the model is a chat model. Weights that were published as
+/// floats are packed to --bits while they load; those that are quantized already (GGUF, GPTQ, AWQ, compressed-tensors,
+/// MLX) run as they are.
 #[derive(Debug, Parser)]
 #[command(name = "infer", version, after_help = EXAMPLES, max_term_width = 110)]
 #[command(override_usage = "infer [OPTIONS] [PROMPT]\n       infer <COMMAND> [OPTIONS]")]
@@ -66,6 +70,7 @@ enum Command {
     Ab(ab::Args),
     Bench(bench::Args),
     Devices(devices::Args),
+    Inspect(inspect::Args),
     Perplexity(perplexity::Args),
     Sweep(sweep::Args),
     Tasks(tasks::Args),
@@ -94,7 +99,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["ab", "bench", "devices", "perplexity", "sweep", "tasks"];
+    let names = ["ab", "bench", "devices", "inspect", "perplexity", "sweep", "tasks"];
     let command = Cli::command().mut_args(hidden);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
@@ -110,6 +115,7 @@ impl Cli {
                     Command::Ab(args) => ab::run(&args, &self.common, &console),
                     Command::Bench(args) => bench::run(&args, &self.common, &console),
                     Command::Devices(args) => devices::run(&args, &self.common, &console),
+                    Command::Inspect(args) => inspect::run(&args, &self.common, &console),
                     Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
                     Command::Sweep(args) => sweep::run(&args, &self.common, &console),
                     Command::Tasks(args) => tasks::run(&args, &self.common, &console),

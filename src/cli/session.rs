@@ -46,7 +46,7 @@ impl Description {
         let config = Config::open(&source.directory)?;
         model::architecture(&config)?;
         let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
-        let checkpoint = Checkpoint::open(&source.weights)?;
+        let checkpoint = Checkpoint::of(&source)?;
         let weights = Weights::F16;
         Ok(Description { source, config, tokenizer, name: name.to_owned(), checkpoint, weights })
     }

@@ -17,6 +17,7 @@ pub mod q5_0;
 pub mod q6_k;
 pub mod q8;
 pub mod q8_0;
+pub mod q8_1;
 
 pub use affine::Affine;
 use half::f16 as Half;
@@ -36,6 +37,7 @@ pub const FORMATS: &[&Format] = &[
     &q4_1::FORMAT,
     &q5_0::FORMAT,
     &q8_0::FORMAT,
+    &q8_1::FORMAT,
     &q4_k::FORMAT,
     &q6_k::FORMAT,
 ];

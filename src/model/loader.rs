@@ -91,7 +91,7 @@ impl Loader<'_> {
                     format!("is {} at [{i}], expected finite numbers", values[first + i]),
                 ));
             }
-            (self.progress)(tensor.info().bytes.len() as u64);
+            (self.progress)(tensor.info().stored_bytes());
         }
         self.table(&values, "vector")
     }
@@ -174,7 +174,7 @@ impl Loader<'_> {
                 format!("groups of {group} weights, expected a multiple of {BLOCK} up to {LONGEST_GROUP}");
             return Err(Error::Usage(problem));
         }
-        let source_bytes: u64 = parts.iter().map(|part| part.tensor.info().bytes.len() as u64).sum();
+        let source_bytes: u64 = parts.iter().map(|part| part.tensor.info().stored_bytes()).sum();
         let words = (packing.format.tile_words)(cols, packing.group);
         let tiles = rows.div_ceil(TILE_ROWS);
         let shard_tiles = self.tiles_of_a_shard(&words).ok_or_else(|| {

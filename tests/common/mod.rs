@@ -64,6 +64,11 @@ pub fn open(executor: Box<dyn Executor>, model: &str, packing: Packing, sequence
     open_rounded(executor, model, packing, None, sequences)
 }
 
+/// Opens a model with the codes that its file has.
+pub fn open_stored(executor: Box<dyn Executor>, model: &str, sequences: usize) -> Engine {
+    open_as(executor, model, Weights { stored: true, ..Weights::F16 }, sequences)
+}
+
 /// Opens a model whose matrices are first rounded as `rounded` would.
 pub fn open_rounded(
     executor: Box<dyn Executor>,
@@ -72,14 +77,18 @@ pub fn open_rounded(
     rounded: Option<Packing>,
     sequences: usize,
 ) -> Engine {
-    let source = locate(model).unwrap();
-    let checkpoint = Checkpoint::open(&source.weights).unwrap();
     let rounded = rounded.map(|packing| packing.name().replace('/', ":"));
     let treatment = rounded.map(|name| -> Treat {
         let treatment = Treatment::parse(&name).unwrap();
         Rc::new(move |_| treatment)
     });
     let weights = Weights { linear: packing, embedding: packing, treatment, ..Weights::F16 };
+    open_as(executor, model, weights, sequences)
+}
+
+fn open_as(executor: Box<dyn Executor>, model: &str, weights: Weights, sequences: usize) -> Engine {
+    let source = locate(model).unwrap();
+    let checkpoint = Checkpoint::of(&source).unwrap();
     let options = OpenOptions { weights, context: None, sequences, progress: &mut |_| {} };
     let engine = Engine::open(&source, &checkpoint, executor, options).unwrap();
     assert_eq!(engine.unread(), &[] as &[String], "{model}");

@@ -29,6 +29,7 @@ const MAX_PARTS: usize = 1000;
 
 /// Finds the model that a GGUF file holds, or the first of several.
 pub fn source(path: &Path) -> Result<Source> {
+    parts(path)?;
     let bytes = super::Checkpoint::map(path)?;
     let problem = |problem: String| Error::file(path, clip(&problem, super::MESSAGE));
     let header = parse(&bytes, bytes.len() as u64).map_err(problem)?;

@@ -225,8 +225,7 @@ fn config(header: &Header, bytes: &[u8], ends: &[u64]) -> Result<Json, String> {
     set("head_dim", json!(head_dim));
     set("max_position_embeddings", json!(needed("context_length")?));
     let epsilon = key("attention.layer_norm_rms_epsilon");
-    // As the f32 that it is: widened, it would read 9.99999974e-6.
-    set("rms_norm_eps", json!(metadata.needed(&epsilon, metadata.number(&epsilon))? as f32));
+    set("rms_norm_eps", json!(metadata.needed(&epsilon, metadata.number(&epsilon))?));
     set("rope_theta", json!(metadata.number(&key("rope.freq_base"))?.unwrap_or(10_000.0)));
     set("tie_word_embeddings", json!(tensor("output.weight").is_none()));
     set("attention_bias", json!(tensor("blk.0.attn_q.bias").is_some()));

@@ -1,0 +1,425 @@
+#!/usr/bin/env python3
+"""Makes what the tests of packed weight formats compare with: tests/data/formats/.
+
+    python3 -m venv /some/where && /some/where/bin/pip install -r formats-requirements.txt
+    /some/where/bin/pip install --no-deps -r formats-only.txt
+    /some/where/bin/python formats.py
+
+Small random models in packed files, with the numbers that the formats' own libraries read from them, and with the
+logits that transformers computes from those numbers on the CPU, in float32.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from gguf import GGMLQuantizationType as Type
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+torch.set_num_threads(1)
+torch.set_grad_enabled(False)
+
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data" / "formats"
+VERSIONS = {"torch": torch.__version__.split("+")[0], "transformers": transformers.__version__}
+gguf_version = importlib.metadata.version("gguf")
+
+# Where a block of each type has its f16 constants, and about how large its codes are.
+BLOCKS = {
+    Type.Q4_0: ([0], 5),
+    Type.Q4_1: ([0, 2], 4.6),
+    Type.Q5_0: ([0], 9),
+    Type.Q5_1: ([0, 2], 9),
+    Type.Q8_0: ([0], 73),
+    Type.Q2_K: ([80, 82], 10),
+    Type.Q3_K: ([108], 40),
+    Type.Q4_K: ([0, 2], 170),
+    Type.Q5_K: ([0, 2], 340),
+    Type.Q6_K: ([208], 1300),
+    Type.IQ4_NL: ([0], 67),
+    Type.IQ4_XS: ([0], 1200),
+    Type.MXFP4: ([], 1),
+}
+
+
+def blocks(random, kind, rows, cols, size):
+    """Random blocks [rows, bytes] whose numbers are about `size` large."""
+    elements, width = gguf.GGML_QUANT_SIZES[kind]
+    data = random.integers(0, 256, (rows * cols // elements, width), dtype=np.uint8)
+    # Offsets that move each group's numbers to about 0, as in real files: they come from the middle code and the
+    # group's own scale.
+    if kind == Type.Q2_K:
+        data[:, :16] = (data[:, :16] & 15) * 17
+    elif kind in (Type.Q4_K, Type.Q5_K):
+        data[:, 8:12] = data[:, 4:8]
+        data[:, 12:16] = (data[:, 12:16] & 15) * 17
+    middle = {Type.Q4_1: -7.5, Type.Q5_1: -15.5, Type.Q2_K: 1.5, Type.Q4_K: 7.5, Type.Q5_K: 15.5}.get(kind)
+    constants, gain = BLOCKS[kind]
+    d = random.uniform(0.7, 1.4, len(data)) * size / gain
+    for place, at in enumerate(constants):
+        d = d * middle if place else d * (random.choice([-1, 1], len(data)) if len(constants) == 1 else 1)
+        data[:, at : at + 2] = d.astype(np.float16).reshape(-1, 1).view(np.uint8)
+    if kind == Type.MXFP4:
+        data[:, 0] = 127 + np.round(np.log2(size / 2.6)) + random.integers(-1, 2, len(data))
+    return data.reshape(rows, -1)
+
+
+def short(values):
+    return [float(f"{v:.8g}") for v in values]
+
+
+def llama(name, kinds, write):
+    """A Llama of two layers whose matrices are of `kinds`; `write` gets its configuration and blocks."""
+    config = LlamaConfig(
+        vocab_size=131, hidden_size=256, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
+        tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
+    )
+    random = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:8], 16))
+    model = LlamaForCausalLM(config).eval()
+    stored, kinds = {}, iter(kinds * 4)
+    for key, weight in model.named_parameters():
+        if weight.ndim == 1:
+            stored[key] = (1 + 0.2 * random.standard_normal(len(weight))).astype(np.float32)
+            weight.copy_(torch.from_numpy(stored[key]))
+            continue
+        rows, cols = weight.shape
+        gain = {"embed_tokens": 16, "lm_head": 3.0}.get(key.split(".")[-2], 1.2)
+        kind = next(kinds)
+        data = blocks(random, kind, rows, cols, gain / 16)
+        stored[key] = (kind, data)
+        numbers = gguf.quants.dequantize(data, kind)
+        print(f"  {key}: {kind.name}, standard deviation {numbers.std() * 16:.2f} / 16")
+        if ".q_proj" in key or ".k_proj" in key:
+            # The file has the halves of a head in turn.
+            d = config.hidden_size // config.num_attention_heads
+            numbers = numbers.reshape(-1, d // 2, 2, cols).swapaxes(1, 2).reshape(rows, cols)
+        weight.copy_(torch.from_numpy(numbers.copy()))
+    write(config, stored)
+    ids = random.integers(3, 131, 40).tolist()
+    logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+    positions = [0, 1, 20, 39]
+    print(f"{name}: logits' deviation {logits.std():.2f}")
+    return {"ids": ids, "positions": positions, "logits": [short(logits[p].tolist()) for p in positions]}
+
+
+NAMES = {
+    "model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm", "model.layers.": "blk.",
+}
+
+
+def write_gguf(path):
+    def write(config, stored):
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_context_length(config.max_position_embeddings)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count(config.num_attention_heads)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        writer.add_rope_freq_base(config.rope_theta)
+        writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+        # Byte-level: three special tokens, 96 characters, 32 merges.
+        letters = ["Ġ", "Ċ"] + [chr(code) for code in range(33, 127)]
+        merges = (
+            "Ġ t|h e|Ġ a|i n|Ġt he|e r|o n|r e|Ġ s|a t|Ġ w|n d|o u|e n|i t|Ġ o|Ġ b|i s|e s|Ġ c|"
+            "o r|Ġ f|in g|Ġ p|e d|Ġa nd|Ġ m|a l|l e|a r|Ġo f|Ġ l"
+        ).split("|")
+        tokens = ["<unk>", "<s>", "</s>"] + letters + [merge.replace(" ", "") for merge in merges]
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("smollm")
+        writer.add_token_list(tokens)
+        writer.add_token_types([2, 3, 3] + [1] * (len(tokens) - 3))
+        writer.add_token_merges(merges)
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_add_bos_token(True)
+        for key, value in stored.items():
+            for there, here in NAMES.items():
+                key = key.replace(there, here)
+            if isinstance(value, tuple):
+                kind, data = value
+                writer.add_tensor(key, data, raw_dtype=kind)
+            else:
+                writer.add_tensor(key, value)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    return write
+
+
+def make_gguf():
+    """Blocks of every type with their numbers, and two models: of types that run as they are, and of the others."""
+    random = np.random.default_rng(1)
+    entries = {}
+    for kind in BLOCKS:
+        elements, _ = gguf.GGML_QUANT_SIZES[kind]
+        data = blocks(random, kind, 1, 2 * elements, 1.0)
+        numbers = gguf.quants.dequantize(data, kind).astype("<f4")
+        entries[kind.name] = {"blocks": data.tobytes().hex(), "numbers": numbers.tobytes().hex()}
+    lines = [f'"{name}":{json.dumps(entry)}' for name, entry in entries.items()]
+    (DATA / "ggml-blocks.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+    native = [Type.Q6_K, Type.Q4_K, Type.Q5_0, Type.Q6_K, Type.Q4_1, Type.Q4_0, Type.Q8_0, Type.Q4_K]
+    others = [Type.Q5_1, Type.Q2_K, Type.Q3_K, Type.Q5_K, Type.IQ4_NL, Type.IQ4_XS, Type.MXFP4]
+    for name, kinds in [("gguf-native", native), ("gguf-others", others)]:
+        reference = llama(name, kinds, write_gguf(DATA / f"{name}.gguf"))
+        write_json(DATA / f"{name}.json", {"versions": VERSIONS | {"gguf": gguf_version}, **reference})
+
+
+# ---------------------------------------------------------------------------------------------
+# Safetensors
+
+SMALL = LlamaConfig(
+    vocab_size=131, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-5, rope_theta=10000.0,
+    tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
+)
+
+
+def alone(package, path, name):
+    """A module of a package that asks for more than this machine has, by itself."""
+    root = Path(importlib.util.find_spec(package).submodule_search_locations[0])
+    spec = importlib.util.spec_from_file_location(name, root / path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def affine(weight, bits, group, symmetric):
+    """Codes [rows, cols], scales [rows, groups] of f16 and zeros."""
+    rows, cols = weight.shape
+    w = weight.reshape(rows, -1, group)
+    top = 2**bits - 1
+    if symmetric:
+        scale = (w.abs().amax(-1) / (top // 2)).half().float()
+        zero = torch.full_like(scale, 2 ** (bits - 1))
+    else:
+        scale = ((w.amax(-1) - w.amin(-1)) / top).half().float()
+        zero = (-w.amin(-1) / scale).round().clamp(0, top)
+    codes = (w / scale[..., None] + zero[..., None]).round().clamp(0, top)
+    return codes.reshape(rows, cols).int(), scale, zero.int()
+
+
+def pack_words(values, bits):
+    """Neighbours along the last dimension in an i32, the first in the low bits."""
+    n = 32 // bits
+    padded = torch.nn.functional.pad(values.long(), (0, -values.shape[-1] % n))
+    words = sum(padded[..., i::n] << bits * i for i in range(n))
+    return torch.where(words >= 2**31, words - 2**32, words).int()
+
+
+def gptq(version, bits, group, act_order, symmetric):
+    module = alone("auto_gptq", "nn_modules/qlinear/qlinear_cuda.py", "qlinear")
+
+    def quantize(name, weight):
+        rows, cols = weight.shape
+        size = cols if group == -1 else group
+        g_idx = torch.arange(cols) // size
+        if act_order:
+            g_idx = g_idx[torch.randperm(cols, generator=torch.Generator().manual_seed(cols + rows))]
+        order = torch.argsort(g_idx, stable=True)
+        codes, scale, zero = affine(weight[:, order], bits, size, symmetric)
+        linear = torch.nn.Linear(cols, rows, bias=False)
+        linear.weight.copy_((codes - zero.repeat_interleave(size, 1)) * scale.repeat_interleave(size, 1))
+        linear.weight.copy_(linear.weight[:, torch.argsort(order)].clone())
+        layer = module.QuantLinear(bits, group, cols, rows, bias=False, weight_dtype=torch.float16)
+        layer.pack(linear, scale, zero, g_idx.int())
+        layer.autogptq_cuda_available = False
+        # One row of the matrix a column of the unit matrix: the library's own numbers.
+        numbers = layer(torch.eye(cols)).T.float()
+        stem = name.removesuffix(".weight")
+        tensors = {f"{stem}.{part}": getattr(layer, part) for part in ("qweight", "qzeros", "scales", "g_idx")}
+        if version == 2:
+            # As version 1, with zeros that are not stored as one less. From the documented layout.
+            tensors[f"{stem}.qzeros"] = pack_words(zero.T, bits)
+        return tensors, numbers, torch.float16
+
+    settings = {
+        "quant_method": "gptq", "bits": bits, "group_size": group, "desc_act": act_order, "sym": symmetric,
+        "checkpoint_format": "gptq" if version == 1 else "gptq_v2",
+    }
+    return quantize, {"quantization_config": settings}, False
+
+
+def awq():
+    module = alone("awq", "utils/packing_utils.py", "packing_utils")
+
+    def quantize(name, weight):
+        codes, scale, zero = affine(weight, 4, 32, False)
+        order = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
+
+        def pack(values):
+            return pack_words(values.T.reshape(values.shape[1], -1, 8)[..., order].reshape(values.shape[1], -1), 4)
+
+        qweight, qzeros, scales = pack(codes), pack(zero), scale.T.contiguous().half()
+        numbers = module.dequantize_gemm(qweight, qzeros, scales, 4, 32).T.float()
+        stem = name.removesuffix(".weight")
+        return {f"{stem}.qweight": qweight, f"{stem}.qzeros": qzeros, f"{stem}.scales": scales}, numbers, torch.float16
+
+    settings = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+    return quantize, {"quantization_config": settings}, False
+
+
+def compressed(bits, symmetric, group):
+    from compressed_tensors.compressors.quantized_compressors.pack_quantized import pack_to_int32, unpack_from_int32
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    def quantize(name, weight):
+        size = group or weight.shape[1]
+        codes, scale, zero = affine(weight, bits, size, symmetric)
+        middle = 2 ** (bits - 1)
+        scale = scale.bfloat16() if symmetric else scale.half()
+        tensors = {
+            f"{name}_packed": pack_to_int32((codes - middle).to(torch.int8), bits),
+            f"{name}_scale": scale,
+            f"{name}_shape": torch.tensor(weight.shape),
+        }
+        zeros = (zero - middle).to(torch.int8)
+        if not symmetric:
+            tensors[f"{name}_zero_point"] = pack_to_int32(zeros, bits, packed_dim=0)
+        back = unpack_from_int32(tensors[f"{name}_packed"], bits, weight.shape)
+        args = QuantizationArgs(num_bits=bits, symmetric=symmetric, strategy="group" if group else "channel", group_size=group)
+        # The scales widened, or the library would round its numbers to the scales' type.
+        numbers = dequantize(back, scale.float(), zeros, args, dtype=torch.float32)
+        return tensors, numbers.float(), torch.float32
+
+    weights = {
+        "num_bits": bits, "type": "int", "symmetric": symmetric, "strategy": "group" if group else "channel",
+        "group_size": group,
+    }
+    settings = {
+        "quant_method": "compressed-tensors", "format": "pack-quantized", "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}, "ignore": ["lm_head"],
+    }
+    return quantize, {"quantization_config": settings}, False
+
+
+def mlx(bits):
+    import mlx.core as mx
+
+    def quantize(name, weight):
+        words, scales, biases = mx.quantize(mx.array(weight.numpy()), 32, bits)
+        # As in a file of 16-bit floats; the numbers without rounding once more.
+        scales, biases = scales.astype(mx.float16), biases.astype(mx.float16)
+        wide = [part.astype(mx.float32) for part in (scales, biases)]
+        numbers = mx.dequantize(words, *wide, 32, bits)
+        stem = name.removesuffix(".weight")
+        parts = [("weight", np.array(words).view(np.int32)), ("scales", np.array(scales)), ("biases", np.array(biases))]
+        tensors = {f"{stem}.{part}": torch.from_numpy(values.copy()) for part, values in parts}
+        tensors[name] = np.array(words)
+        return tensors, torch.from_numpy(np.array(numbers)), torch.float32
+
+    return quantize, {"quantization": {"group_size": 32, "bits": bits}}, True
+
+
+def bitsandbytes(kind, double):
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    def quantize(name, weight):
+        data, state = quantize_4bit(weight.clone(), blocksize=64, quant_type=kind, compress_statistics=double)
+        numbers = dequantize_4bit(data, state).float()
+        return {name: data} | {f"{name}.{key}": value for key, value in state.as_dict(packed=True).items()}, numbers, torch.float32
+
+    settings = {
+        "quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": False, "bnb_4bit_quant_type": kind,
+        "bnb_4bit_use_double_quant": double,
+    }
+    return quantize, {"quantization_config": settings}, False
+
+
+PACKED = {
+    "gptq": lambda: gptq(1, 4, 32, False, False),
+    "gptq-act-order": lambda: gptq(1, 4, 32, True, True),
+    "gptq-8-channel": lambda: gptq(1, 8, -1, False, True),
+    "gptq-v2": lambda: gptq(2, 4, 32, False, False),
+    "awq": awq,
+    "compressed": lambda: compressed(4, True, 32),
+    "compressed-zeros": lambda: compressed(4, False, 32),
+    "compressed-8-channel": lambda: compressed(8, True, None),
+    "mlx-4": lambda: mlx(4),
+    "mlx-3": lambda: mlx(3),
+    "mlx-6": lambda: mlx(6),
+    "bitsandbytes-nf4": lambda: bitsandbytes("nf4", True),
+    "bitsandbytes-fp4": lambda: bitsandbytes("fp4", False),
+}
+
+
+def make_packed():
+    for name, method in PACKED.items():
+        quantize, settings, tables = method()
+        random = torch.Generator().manual_seed(7)
+        # bitsandbytes 0.50.2 unpacks rows that are not whole blocks of 64 wrongly on the CPU.
+        small = LlamaConfig(**SMALL.to_dict() | {"intermediate_size": 128}) if "bits" in name else SMALL
+        model = LlamaForCausalLM(small).eval()
+        tensors, digests, matrices = {}, {}, 0
+        for key, weight in model.named_parameters():
+            noise = torch.randn(weight.shape, generator=random)
+            gain = 16 if "embed" in key else 3 if "lm_head" in key else 1.2
+            weight.copy_(1 + 0.2 * noise if weight.ndim == 1 else noise * gain / weight.shape[1] ** 0.5)
+            table = "embed" in key or "lm_head" in key
+            if weight.ndim == 1 or (table and not tables):
+                tensors[key] = weight.half()
+                weight.copy_(tensors[key].float())
+                continue
+            parts, numbers, rounded = quantize(key, weight.detach().clone())
+            tensors |= parts
+            assert numbers.shape == weight.shape and (numbers - weight).abs().max() < gain, key
+            digests[key] = hashlib.sha256(numbers.to(rounded).numpy().tobytes()).hexdigest()
+            rounding = str(rounded).removeprefix("torch.")
+            weight.copy_(numbers)
+        directory = DATA / name
+        directory.mkdir()
+        config = small.to_dict() | {"architectures": ["LlamaForCausalLM"], "torch_dtype": "float16"} | settings
+        kept = {k: v for k, v in config.items() if k in LlamaConfig().to_dict() or k in settings or k == "architectures"}
+        (directory / "config.json").write_text(json.dumps(kept, indent=1) + "\n")
+        save = save_file
+        if tables:
+            # MLX's words have no sign, which torch cannot write.
+            save, tensors = save_numpy, {k: np.asarray(v) for k, v in tensors.items()}
+        else:
+            tensors = {k: v.contiguous() for k, v in tensors.items()}
+        save(tensors, directory / "model.safetensors", {"format": "pt"})
+        ids = torch.randint(3, 131, (40,), generator=random).tolist()
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+        positions = [0, 1, 20, 39]
+        reference = {
+            "versions": VERSIONS, "rounded_to": rounding, "sha256": digests, "ids": ids, "positions": positions,
+            "logits": [short(logits[p].tolist()) for p in positions],
+        }
+        write_json(directory / "reference.json", reference)
+        print(f"{name}: logits' deviation {logits.std():.2f}, {(directory / 'model.safetensors').stat().st_size} bytes")
+
+
+def write_json(path, content):
+    lines = [f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in content.items()]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    shutil.rmtree(DATA, ignore_errors=True)
+    DATA.mkdir(parents=True)
+    make_gguf()
+    make_packed()

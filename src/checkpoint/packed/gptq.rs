@@ -1,0 +1,110 @@
+//! GPTQ: `w = scale · (code − zero)`, a group's constants by `g_idx`, which tells each column's group.
+//!
+//! `qweight` i32 `[cols · bits / 32, rows]`, codes along the columns; `qzeros` i32 `[groups, rows · bits / 32]`; `scales`
+//! `[groups, rows]`; `g_idx` i32 `[cols]`. In version 1 of the format, a zero is stored as one less than it is.
+
+use super::{FLOATS, Form, Found, Grid, Layout, Part, Settings, Tensors, WORDS, names, ratio};
+
+#[derive(Debug)]
+struct Gptq {
+    bits: u32,
+    group: usize,
+    rows: usize,
+    /// 1 where zeros are stored as one less.
+    less: u32,
+    /// The group of each column, where they are not in order.
+    order: Option<Vec<usize>>,
+}
+
+pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>, String> {
+    let bits = settings.bits("bits", &[2, 4, 8])?;
+    let group = settings.group("group_size")?;
+    let less = match settings.text("checkpoint_format").unwrap_or("gptq") {
+        "gptq" => 1,
+        "gptq_v2" => 0,
+        _ => return settings.wrong("checkpoint_format", "\"gptq\" or \"gptq_v2\""),
+    };
+    let find = |stem: &str| -> Result<Found, String> {
+        let [words, rows] = tensors.matrix(stem, ".qweight", WORDS)?;
+        let cols = ratio(words, 32, bits as usize).unwrap_or(0);
+        let group = group.unwrap_or(cols).max(1);
+        let groups = cols.div_ceil(group);
+        let zero_words = ratio(rows, bits as usize, 32);
+        let zero_words = zero_words
+            .ok_or_else(|| format!("{stem}.qweight has {rows} rows, expected a multiple of 32 / bits"))?;
+        tensors.expect(stem, ".qzeros", WORDS, &[groups, zero_words])?;
+        tensors.expect(stem, ".scales", FLOATS, &[groups, rows])?;
+        let mut parts = names(stem, &[".qweight", ".qzeros", ".scales"]);
+        let mut order = None;
+        if let Some(info) = tensors.get(stem, ".g_idx") {
+            tensors.expect(stem, ".g_idx", WORDS, &[cols])?;
+            let part = Part { dtype: super::Dtype::I32, bytes: (tensors.bytes)(&info.name) };
+            let found: Vec<usize> = (0..cols).map(|col| part.word(col) as usize).collect();
+            if let Some(col) = found.iter().position(|&g| g >= groups) {
+                return Err(format!(
+                    "{stem}.g_idx is {} at [{col}], expected less than {groups}",
+                    found[col] as u32 as i32
+                ));
+            }
+            order = found.iter().enumerate().any(|(col, &g)| g != col / group).then_some(found);
+            parts.push(format!("{stem}.g_idx"));
+        }
+        let also = parts.split_off(3);
+        let layout = Gptq { bits, group, rows, less, order };
+        Ok(Found {
+            name: format!("{stem}.weight"),
+            shape: [rows, cols],
+            layout: Box::new(layout),
+            parts,
+            also,
+        })
+    };
+    tensors.ending(".qweight").map(find).collect()
+}
+
+impl Gptq {
+    fn code(&self, weights: &Part<'_>, row: usize, col: usize) -> u8 {
+        let per_word = 32 / self.bits as usize;
+        let word = weights.word(col / per_word * self.rows + row);
+        (word >> (col % per_word * self.bits as usize) & ((1 << self.bits) - 1)) as u8
+    }
+
+    fn constants(&self, parts: &[Part<'_>], row: usize, group: usize) -> [f32; 2] {
+        let per_word = 32 / self.bits as usize;
+        let word = parts[1].word(group * (self.rows / per_word) + row / per_word);
+        let zero = (word >> (row % per_word * self.bits as usize) & ((1 << self.bits) - 1)) + self.less;
+        [parts[2].float(group * self.rows + row), zero as f32]
+    }
+}
+
+impl Layout for Gptq {
+    fn name(&self) -> String {
+        format!(
+            "GPTQ {} bits{}",
+            self.bits,
+            if self.order.is_some() { " in the order of activations" } else { "" }
+        )
+    }
+
+    fn grid(&self) -> Option<Grid> {
+        let grid = Grid { bits: self.bits, form: Form::Zero, group: self.group };
+        self.order.is_none().then_some(grid)
+    }
+
+    fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]) {
+        codes.iter_mut().enumerate().for_each(|(col, code)| *code = self.code(&parts[0], row, col));
+    }
+
+    fn constants(&self, parts: &[Part<'_>], row: usize, constants: &mut [[f32; 2]]) {
+        constants.iter_mut().enumerate().for_each(|(g, pair)| *pair = self.constants(parts, row, g));
+    }
+
+    fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
+        let groups = out.len().div_ceil(self.group);
+        let constants: Vec<_> = (0..groups).map(|g| self.constants(parts, row, g)).collect();
+        for (col, out) in out.iter_mut().enumerate() {
+            let group = self.order.as_ref().map_or(col / self.group, |order| order[col]);
+            *out = Form::Zero.value(self.bits, f32::from(self.code(&parts[0], row, col)), constants[group]);
+        }
+    }
+}

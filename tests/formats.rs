@@ -1,0 +1,366 @@
+//! Files of packed weights against the formats' own libraries and transformers (`models/formats.py`).
+
+mod common;
+
+use common::{devices, ids, json, numbers, open, open_stored, packing, relative_error};
+use pollster::block_on;
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+use sixteen_states::checkpoint::ggml::BLOCK_TYPES;
+use sixteen_states::checkpoint::{Checkpoint, Config, gguf, locate};
+use sixteen_states::engine::Engine;
+use sixteen_states::text::Tokenizer;
+
+fn path(name: &str) -> String {
+    format!("{}/tests/data/formats/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn bytes_of(hex: &serde_json::Value) -> Vec<u8> {
+    let hex = hex.as_str().unwrap();
+    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
+}
+
+/// Bit for bit what gguf-py reads.
+#[test]
+fn blocks_of_every_ggml_type_are_read_as_gguf_py_reads_them() {
+    let entries = json("formats/ggml-blocks.json");
+    assert_eq!(entries.as_object().unwrap().len(), BLOCK_TYPES.len());
+    for t in BLOCK_TYPES {
+        let blocks = bytes_of(&entries[t.name]["blocks"]);
+        let expected: Vec<f32> = bytes_of(&entries[t.name]["numbers"])
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
+        assert_eq!(blocks.len(), 2 * t.bytes, "{}", t.name);
+        let mut found = vec![0.0; expected.len()];
+        t.read(&blocks, &mut found);
+        assert_eq!(found, expected, "{}", t.name);
+    }
+}
+
+fn assert_logits(engine: &mut Engine, reference: &serde_json::Value, most: f64, what: &str) {
+    let tokens = ids(&reference["ids"]);
+    let logits = block_on(engine.logits(&tokens)).unwrap();
+    let vocab = engine.config().vocab_size;
+    let expected = reference["logits"].as_array().unwrap();
+    for (position, expected) in ids(&reference["positions"]).iter().zip(expected) {
+        let found = &logits[*position as usize * vocab..][..vocab];
+        let error = relative_error(found, &numbers(expected));
+        assert!(error < most, "{what}: logits at {position} are off by {error:.1e}");
+    }
+}
+
+/// A file whose matrices are of every type that has a kernel, several of them in one product: what the file says is what
+/// runs. Its 16-bit floats are the same to rounding.
+#[test]
+fn packed_files_give_the_logits_of_their_numbers() {
+    for name in ["gguf-native", "gguf-others"] {
+        let reference = json(&format!("formats/{name}.json"));
+        for device in devices() {
+            let what = format!("{name} on {}", device.name);
+            let model = path(&format!("{name}.gguf"));
+            let mut stored = open_stored(device.open(true), &model, 1);
+            assert_logits(&mut stored, &reference, 1e-5, &what);
+            let mut floats = open(device.open(true), &model, packing(16, 64), 1);
+            assert_logits(&mut floats, &reference, 1e-5, &format!("{what}, as floats"));
+            let (own, f16) = (stored.memory().weight_bytes, floats.memory().weight_bytes);
+            if name == "gguf-native" {
+                assert!(own * 5 < f16 * 2, "{what}: {own} bytes, {f16} as floats");
+            } else {
+                assert_eq!(own, f16, "{what}");
+            }
+        }
+    }
+}
+
+/// What the metadata says, as any model's files would.
+#[test]
+fn configuration_and_tokenizer_come_from_the_file() {
+    let source = locate(&path("gguf-native.gguf")).unwrap();
+    let config = Config::open(&source.directory).unwrap();
+    assert_eq!((config.architecture.as_str(), config.vocab_size), ("LlamaForCausalLM", 131));
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (4, 2, 64));
+    assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-5, 10_000.0));
+    assert_eq!((config.bos_token_id, &config.eos_token_ids[..]), (Some(1), &[2][..]));
+    assert!(!config.tie_word_embeddings);
+    let tokenizer = Tokenizer::open(&source.directory, config.vocab_size).unwrap();
+    // The same vocabulary, as transformers reads it.
+    let reference = &json("tiny/llama/reference.json")["tokenizer"];
+    let text = reference["text"].as_str().unwrap();
+    assert_eq!(tokenizer.encode(text, false).unwrap(), ids(&reference["ids"]));
+    assert_eq!(tokenizer.encode(text, true).unwrap(), ids(&reference["ids_with_special"]));
+    assert_eq!(tokenizer.bos(), Some(1));
+    let checkpoint = Checkpoint::of(&source).unwrap();
+    assert!(checkpoint.has_codes());
+    assert_eq!(checkpoint.get("model.layers.1.mlp.up_proj.weight").unwrap().encoding.to_string(), "Q4_0");
+}
+
+/// A file's header, put together.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new(version: u32, tensors: u64, keys: u64) -> Self {
+        Writer(b"GGUF".to_vec()).u32(version).u64(tensors).u64(keys)
+    }
+
+    fn u32(mut self, n: u32) -> Self {
+        self.0.extend(n.to_le_bytes());
+        self
+    }
+
+    fn u64(mut self, n: u64) -> Self {
+        self.0.extend(n.to_le_bytes());
+        self
+    }
+
+    fn text(self, text: &str) -> Self {
+        let mut writer = self.u64(text.len() as u64);
+        writer.0.extend(text.as_bytes());
+        writer
+    }
+
+    /// A tensor of `kind`, dimensions as in the file.
+    fn tensor(self, name: &str, dimensions: &[u64], kind: u32, offset: u64) -> Self {
+        let writer = self.text(name).u32(dimensions.len() as u32);
+        dimensions.iter().fold(writer, |writer, &n| writer.u64(n)).u32(kind).u64(offset)
+    }
+
+    fn data(mut self, n: usize) -> Self {
+        let start = self.0.len().next_multiple_of(32);
+        self.0.resize(start + n, 0);
+        self
+    }
+}
+
+#[test]
+fn malformed_headers_are_refused_by_name() {
+    let one = || Writer::new(3, 1, 0);
+    for (writer, expected) in [
+        (Writer(b"GGU".to_vec()), "wants 4 more bytes at 0, and 3 follow"),
+        (Writer(b"GGML\x01\0\0\0".to_vec()), "starts with \"GGML\""),
+        (Writer::new(1, 0, 0), "of GGUF version 1, expected 2 or 3"),
+        (Writer::new(3u32.swap_bytes(), 0, 0), "for big-endian machines"),
+        (Writer::new(3, u64::MAX, 0), "claims 18446744073709551615 tensors"),
+        (Writer::new(3, 0, 1 << 40), "claims 1099511627776 keys"),
+        (Writer::new(3, 0, 1), "wants 8 more bytes at 24"),
+        (Writer::new(3, 0, 1).u64(u64::MAX), "a key claims 18446744073709551615 bytes"),
+        (Writer::new(3, 0, 1).u64(1 << 15), "wants 32768 more bytes"),
+        (Writer::new(3, 0, 1).text("k").u32(13), "its key \"k\" has type 13"),
+        (Writer::new(3, 0, 1).text("k").u32(8).u64(1 << 40), "a text of the metadata claims"),
+        (Writer::new(3, 0, 1).text("k").u32(9).u32(9).u64(1), "is a list of type 9"),
+        (Writer::new(3, 0, 1).text("k").u32(9).u32(4).u64(u64::MAX), "claims 18446744073709551615 elements"),
+        (Writer::new(3, 0, 1).text("k").u32(9).u32(4).u64(1 << 20), "wants 4 more bytes"),
+        (Writer::new(3, 0, 2).text("k").u32(4).u32(1).text("k").u32(4).u32(1), "has the key \"k\" twice"),
+        (Writer::new(3, 0, 1).text("general.alignment").u32(4).u32(0), "general.alignment is Integer(0)"),
+        (Writer::new(3, 0, 1).text("general.alignment").u32(4).u32(24), "expected a power of 2 from 8"),
+        (one().text("t").u32(5), "has 5 dimensions"),
+        (one().tensor("t", &[32, 1], 99, 0).data(0), "is of ggml type 99"),
+        (one().tensor("t", &[33, 2], 2, 0).data(64), "has shape [2, 33], which Q4_0 cannot have"),
+        (one().tensor("t", &[u64::MAX, 2], 0, 0).data(0), "which F32 cannot have"),
+        (one().tensor("t", &[1 << 62, 4], 0, 0).data(0), "which F32 cannot have"),
+        (one().tensor("t", &[1 << 61], 0, 0).data(0), "which F32 cannot have"),
+        (one().tensor("t", &[8], 0, 0).data(31), "is it cut short?"),
+        (one().tensor("t", &[8], 0, u64::MAX - 31).data(32), "beyond any file"),
+        (one().tensor("t", &[8], 0, 8).data(64), "starts at 8, expected a multiple of 32"),
+        (one().tensor("t", &[8], 0, 1 << 40).data(64), "is it cut short?"),
+        (
+            Writer::new(3, 2, 0).tensor("a", &[16], 0, 0).tensor("b", &[8], 0, 32).data(96),
+            "inside of the tensor before it",
+        ),
+        (
+            Writer::new(3, 2, 0).tensor("a", &[8], 0, 0).tensor("a", &[8], 0, 32).data(64),
+            "the tensor \"a\" twice",
+        ),
+    ] {
+        let error = gguf::parse(&writer.0, writer.0.len() as u64).expect_err(expected);
+        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+    }
+    let whole = Writer::new(2, 1, 0).tensor("t", &[4, 2], 0, 0).data(32);
+    let header = gguf::parse(&whole.0, whole.0.len() as u64).unwrap();
+    assert_eq!((header.tensors[0].shape.as_slice(), header.tensors[0].bytes.len()), (&[2, 4][..], 32));
+}
+
+/// What is wrong with a file that is well formed.
+#[test]
+fn files_of_no_model_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |name: &str, bytes: &[u8], expected: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let error = locate(path.to_str().unwrap()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+    };
+    refused("a.gguf", b"GGUF", "wants 4 more bytes");
+    refused("b.gguf", &Writer::new(3, 0, 0).0, "has no key tokenizer.ggml.tokens");
+    let whole = std::fs::read(path("gguf-native.gguf")).unwrap();
+    let changed = |from: &str, to: &str| {
+        let at = whole.windows(from.len()).position(|w| w == from.as_bytes()).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+        bytes
+    };
+    refused(
+        "c.gguf",
+        &changed("\u{5}\0\0\0\0\0\0\0llama", "\u{5}\0\0\0\0\0\0\0llamb"),
+        "general.architecture is \"llamb\"",
+    );
+    refused("d.gguf", &changed("smollm", "smallm"), "tokenizer.ggml.pre is \"smallm\"");
+    refused("e.gguf", &changed("token_embd.weight", "token_embe.weight"), "no tensor \"token_embd.weight\"");
+    refused("f.gguf", &changed("llama.block_count", "llama.bluck_count"), "has no key llama.block_count");
+    refused("g.gguf", &whole[..whole.len() - 64], "is it cut short?");
+    refused(
+        "h-00002-of-00003.gguf",
+        &whole,
+        "is file 2 of 3 of a model, expected the first, h-00001-of-00003.gguf",
+    );
+    refused("i-00001-of-00002.gguf", &whole, "there is no such file");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever is changed in a file, reading it ends in a model or in an error.
+    #[test]
+    fn a_changed_file_never_panics(changes in prop::collection::vec((0usize..6000, any::<u8>()), 1..6), cut in 0usize..9000) {
+        let mut bytes = std::fs::read(path("gguf-native.gguf")).unwrap();
+        for (at, byte) in changes {
+            bytes[at] = byte;
+        }
+        if cut < 6000 {
+            bytes.truncate(cut);
+        }
+        if let Ok(header) = gguf::parse(&bytes, bytes.len() as u64) {
+            for info in &header.tensors {
+                prop_assert!(info.bytes.end <= bytes.len());
+                let cols = info.shape.last().copied().unwrap_or(1);
+                prop_assert_eq!(info.encoding.bytes(info.elements, cols), Some(info.bytes.len()));
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("m.gguf");
+        std::fs::write(&file, &bytes).unwrap();
+        if let Ok(source) = locate(file.to_str().unwrap())
+            && let Ok(config) = Config::open(&source.directory)
+        {
+            let _ = Tokenizer::open(&source.directory, config.vocab_size);
+            let _ = Checkpoint::open(&source.weights);
+        }
+    }
+}
+
+/// Directories in each format that quantizers write into safetensors.
+const PACKED: [(&str, &str); 13] = [
+    ("gptq", "q4/32"),
+    ("gptq-act-order", "f16"),
+    ("gptq-8-channel", "q8/64+q8/96"),
+    ("gptq-v2", "q4/32"),
+    ("awq", "q4/32"),
+    ("compressed", "q4_0/32"),
+    ("compressed-zeros", "q4/32"),
+    ("compressed-8-channel", "q8_0/64+q8_0/96"),
+    ("mlx-4", "q4_1/32"),
+    ("mlx-3", "q4_1/32"),
+    ("mlx-6", "q8_1/32"),
+    ("bitsandbytes-nf4", "f16"),
+    ("bitsandbytes-fp4", "f16"),
+];
+
+/// Every number of every matrix is the one that the format's own library reads, bit for bit (in 16 bits where the library
+/// computes in them).
+#[test]
+fn numbers_are_those_of_the_formats_own_libraries() {
+    for (name, packings) in PACKED {
+        let reference = json(&format!("formats/{name}/reference.json"));
+        let checkpoint = Checkpoint::of(&locate(&path(name)).unwrap()).unwrap();
+        let mut found_packings = std::collections::BTreeSet::new();
+        for (matrix, expected) in reference["sha256"].as_object().unwrap() {
+            let info = checkpoint.get(matrix).unwrap_or_else(|| panic!("{name}: {matrix} is not found"));
+            let tensor = checkpoint.tensor(matrix, &info.shape).unwrap();
+            let mut numbers = vec![0.0; info.elements];
+            tensor.read_f32(0..info.elements, &mut numbers);
+            // And in parts that do not end with rows.
+            let mut part = vec![0.0; 101];
+            tensor.read_f32(37..138, &mut part);
+            assert_eq!(part, numbers[37..138], "{name}: {matrix}");
+            let mut hash = Sha256::new();
+            for number in numbers {
+                match reference["rounded_to"].as_str().unwrap() {
+                    "float16" => hash.update(half::f16::from_f32(number).to_le_bytes()),
+                    _ => hash.update(number.to_le_bytes()),
+                }
+            }
+            let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hash, expected.as_str().unwrap(), "{name}: {matrix}");
+            found_packings.insert(info.encoding.packing().map_or("f16".to_owned(), |packing| packing.name()));
+        }
+        assert_eq!(found_packings.into_iter().collect::<Vec<_>>().join("+"), packings, "{name}");
+    }
+}
+
+#[test]
+fn packed_directories_give_the_logits_of_their_numbers() {
+    for (name, _) in PACKED {
+        let reference = json(&format!("formats/{name}/reference.json"));
+        for device in devices() {
+            let mut stored = open_stored(device.open(true), &path(name), 1);
+            assert_logits(&mut stored, &reference, 1e-5, &format!("{name} on {}", device.name));
+            let mut floats = open(device.open(true), &path(name), packing(16, 64), 1);
+            assert_logits(&mut floats, &reference, 1e-5, &format!("{name} as floats on {}", device.name));
+        }
+    }
+}
+
+/// A directory whose parts do not fit together.
+#[test]
+fn packed_directories_that_contradict_themselves_are_refused_by_name() {
+    let refused = |name: &str, change: &dyn Fn(&mut serde_json::Value), expected: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = json(&format!("formats/{name}/config.json"));
+        change(&mut config);
+        std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+        std::fs::copy(path(&format!("{name}/model.safetensors")), directory.path().join("model.safetensors"))
+            .unwrap();
+        let source = locate(directory.path().to_str().unwrap()).unwrap();
+        let error = Checkpoint::of(&source).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+    };
+    let quantization = "quantization_config";
+    refused(
+        "gptq",
+        &|c| c[quantization]["quant_method"] = "aqlm".into(),
+        "quant_method is \"aqlm\", expected gptq",
+    );
+    refused(
+        "gptq",
+        &|c| c[quantization]["bits"] = 3.into(),
+        "bits of the quantization is 3, expected one of [2, 4, 8]",
+    );
+    refused("gptq", &|c| c[quantization]["bits"] = 8.into(), "expected [I32, U32] of shape");
+    refused("gptq", &|c| c[quantization]["group_size"] = 64.into(), "expected [I32, U32] of shape [2, 8]");
+    refused("gptq", &|c| c[quantization]["group_size"] = 12.into(), "expected -1 or a multiple of 8");
+    refused("gptq", &|c| c[quantization]["checkpoint_format"] = "marlin".into(), "checkpoint_format");
+    refused("gptq", &|c| c[quantization] = "gptq".into(), "quantization_config is \"gptq\"");
+    refused(
+        "awq",
+        &|c| c[quantization]["version"] = "gemv".into(),
+        "version of the quantization is \"gemv\"",
+    );
+    refused("awq", &|c| c[quantization]["quant_method"] = "gptq".into(), "expected [I32, U32] of shape");
+    refused("compressed", &|c| c[quantization]["format"] = "marlin-24".into(), "expected \"pack-quantized\"");
+    refused(
+        "compressed",
+        &|c| c[quantization]["config_groups"]["group_0"]["weights"]["num_bits"] = 8.into(),
+        "weight_shape does not fit weight_packed",
+    );
+    refused("mlx-4", &|c| c["quantization"]["bits"] = 6.into(), "expected whole groups of 32");
+    refused("mlx-4", &|c| c["quantization"]["group_size"] = 64.into(), "scales\" is F16 of shape");
+    refused("mlx-4", &|c| c["quantization"]["mode"] = "mxfp4".into(), "expected \"affine\"");
+    refused(
+        "bitsandbytes-nf4",
+        &|c| c[quantization]["load_in_8bit"] = true.into(),
+        "only its 4 bits can be read",
+    );
+}

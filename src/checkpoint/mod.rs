@@ -10,7 +10,7 @@
 //! out only when its name, shape and number type are what the model asked for.
 
 pub mod config;
-mod files;
+pub mod files;
 pub mod ggml;
 pub mod gguf;
 pub mod hub;

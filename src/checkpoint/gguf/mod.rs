@@ -8,6 +8,7 @@ mod model;
 mod tokenizer;
 
 pub use header::{Header, Value, parse};
+pub use model::files;
 
 use super::files::Directory;
 use super::{Source, TensorInfo, clip};

@@ -187,8 +187,11 @@ fn head_dim(metadata: &Metadata<'_>, family: &str) -> Result<usize, String> {
     }
 }
 
-/// The files of a model directory.
-pub(super) fn files(header: &Header, bytes: &[u8]) -> Result<Vec<Held>, String> {
+/// The files of a model directory that holds what the header, read from `bytes`, says of the model.
+///
+/// # Errors
+/// What was found in the metadata and what was expected.
+pub fn files(header: &Header, bytes: &[u8]) -> Result<Vec<Held>, String> {
     let metadata = Metadata(&header.metadata);
     let tokenizer = tokenizer::files(&metadata)?;
     let mut files = vec![("config.json", config(header, bytes, &tokenizer.ends)?)];

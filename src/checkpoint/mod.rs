@@ -20,7 +20,7 @@ use std::io::IsTerminal;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-pub use self::config::{Config, RopeScaling};
+pub use self::config::{Config, Rope, RopeScaling};
 pub use self::safetensors::{Checkpoint, Dtype, Tensor, TensorInfo, parse_header};
 
 /// Where a model lies on disk.

@@ -8,8 +8,19 @@ use pollster::block_on;
 use sixteen_states::engine::{Engine, Request, Sampling, Text};
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 6] =
-    ["llama", "llama-gqa-llama3", "llama-linear-bias", "llama-yarn", "mistral", "sharded"];
+const MODELS: [&str; 11] = [
+    "llama",
+    "llama-gqa-llama3",
+    "llama-linear-bias",
+    "llama-yarn",
+    "mistral",
+    "sharded",
+    "qwen2",
+    "qwen3",
+    "olmo2",
+    "granite",
+    "phi3",
+];
 
 fn path(name: &str) -> String {
     format!("{}/tests/data/tiny/{name}", env!("CARGO_MANIFEST_DIR"))

@@ -7,8 +7,12 @@
 
 mod decoder;
 mod design;
+mod granite;
 mod llama;
 mod loader;
+mod olmo2;
+mod phi3;
+mod qwen;
 mod rope;
 
 pub use loader::{Loader, Treat, Weights};
@@ -19,7 +23,15 @@ use crate::kernels::{Cache, Scale};
 use crate::recording::{Buffer, Recorder};
 
 /// Every architecture there is.
-pub const ARCHITECTURES: &[&Architecture] = &[&llama::LLAMA, &llama::MISTRAL];
+pub const ARCHITECTURES: &[&Architecture] = &[
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &olmo2::OLMO2,
+    &granite::GRANITE,
+    &phi3::PHI3,
+];
 
 /// A family of models.
 pub struct Architecture {

@@ -8,7 +8,7 @@ use pollster::block_on;
 use sixteen_states::engine::{Engine, Request, Sampling, Text};
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 11] = [
+const MODELS: [&str; 13] = [
     "llama",
     "llama-gqa-llama3",
     "llama-linear-bias",
@@ -20,6 +20,8 @@ const MODELS: [&str; 11] = [
     "olmo2",
     "granite",
     "phi3",
+    "gemma2",
+    "gemma3",
 ];
 
 fn path(name: &str) -> String {

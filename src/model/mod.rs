@@ -7,6 +7,7 @@
 
 mod decoder;
 mod design;
+mod gemma;
 mod granite;
 mod llama;
 mod loader;
@@ -31,6 +32,8 @@ pub const ARCHITECTURES: &[&Architecture] = &[
     &olmo2::OLMO2,
     &granite::GRANITE,
     &phi3::PHI3,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
 ];
 
 /// A family of models.

@@ -8,7 +8,7 @@ use pollster::block_on;
 use sixteen_states::engine::{Engine, Request, Sampling, Text};
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 17] = [
     "llama",
     "llama-gqa-llama3",
     "llama-linear-bias",
@@ -22,6 +22,10 @@ const MODELS: [&str; 13] = [
     "phi3",
     "gemma2",
     "gemma3",
+    "stablelm",
+    "gpt-neox",
+    "gpt-neox-serial",
+    "gpt2",
 ];
 
 fn path(name: &str) -> String {

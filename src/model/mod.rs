@@ -8,6 +8,8 @@
 mod decoder;
 mod design;
 mod gemma;
+mod gpt2;
+mod gpt_neox;
 mod granite;
 mod llama;
 mod loader;
@@ -15,6 +17,7 @@ mod olmo2;
 mod phi3;
 mod qwen;
 mod rope;
+mod stablelm;
 
 pub use loader::{Loader, Treat, Weights};
 
@@ -34,6 +37,9 @@ pub const ARCHITECTURES: &[&Architecture] = &[
     &phi3::PHI3,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &stablelm::STABLELM,
+    &gpt_neox::GPT_NEOX,
+    &gpt2::GPT2,
 ];
 
 /// A family of models.

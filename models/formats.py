@@ -187,6 +187,82 @@ def make_gguf():
         write_json(DATA / f"{name}.json", {"versions": VERSIONS | {"gguf": gguf_version}, **reference})
 
 
+# The small models of reference.py by the architecture's name in GGUF, with what that format takes for granted.
+GEMMA3 = {"query_pre_attn_scalar": 16, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "num_hidden_layers": 6,
+          "hidden_size": 32, "intermediate_size": 48}
+FAMILIES = {"qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None},
+            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3}
+
+
+def make_families():
+    """A small random model of each family in F16, its tensors named as gguf-py names them; one of them in two files."""
+    import reference
+
+    for name, changes in FAMILIES.items():
+        config, kind, _, _ = reference.TINY[name]
+        config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"} | changes)
+        # Only this one knows of soft caps.
+        config._attn_implementation = "eager"
+        model = kind(config)
+        reference.fill(model, 3)
+        model.half().float().eval()
+        # The second file says nothing of the model.
+        split = {"split_max_tensors": 14} if name == "qwen2" else {}
+        writer = gguf.GGUFWriter(DATA / f"family-{name}.gguf", name, **split)
+        writer.add_context_length(config.max_position_embeddings)
+        writer.add_embedding_length(config.hidden_size)
+        writer.add_block_count(config.num_hidden_layers)
+        writer.add_feed_forward_length(config.intermediate_size)
+        writer.add_head_count(config.num_attention_heads)
+        writer.add_head_count_kv(config.num_key_value_heads)
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+        writer.add_rope_freq_base(config.rope_theta)
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+        writer.add_rope_dimension_count(int(head_dim * getattr(config, "partial_rotary_factor", 1.0)))
+        if name.startswith("gemma"):
+            writer.add_sliding_window(config.sliding_window)
+        if name == "gemma2":
+            writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+            writer.add_final_logit_softcapping(config.final_logit_softcapping)
+        if name == "gemma3" and config.rope_scaling:
+            writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+            writer.add_rope_scaling_factor(config.rope_scaling["factor"])
+        if name == "granite":
+            writer.add_embedding_scale(config.embedding_multiplier)
+            writer.add_residual_scale(config.residual_multiplier)
+            writer.add_attention_scale(config.attention_multiplier)
+            writer.add_logit_scale(config.logits_scaling)
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_list(["<unk>", "<s>", "</s>"] + [chr(0x100 + i) for i in range(config.vocab_size - 4)] + ["Āā"])
+        writer.add_token_merges(["Ā ā"])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        arch = next(arch for arch, text in gguf.MODEL_ARCH_NAMES.items() if text == name)
+        names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+        for key, values in model.named_parameters():
+            values = values.detach()
+            if name.startswith("gemma") and key.endswith("norm.weight"):
+                values = values + 1
+            if name == "granite" and (".q_proj" in key or ".k_proj" in key):
+                rows, cols = values.shape
+                values = values.reshape(rows // head_dim, 2, head_dim // 2, cols).swapaxes(1, 2).reshape(rows, cols)
+            values = values.numpy()
+            writer.add_tensor(names.get_name(key, (".weight", ".bias")), values.astype(np.float16) if values.ndim > 1 else values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        ids = torch.randint(3, config.vocab_size, (40,), generator=torch.Generator().manual_seed(5)).tolist()
+        logits = reference.logits_of(model, ids)
+        positions = [0, 1, 20, 39]
+        content = {"versions": VERSIONS | {"gguf": gguf_version}, "ids": ids, "positions": positions}
+        write_json(DATA / f"family-{name}.json", content | {"logits": [short(logits[p].tolist()) for p in positions]})
+        print(f"{name}: logits' deviation {logits.std():.2f}")
+
+
 # ---------------------------------------------------------------------------------------------
 # Safetensors
 
@@ -422,4 +498,5 @@ if __name__ == "__main__":
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)
     make_gguf()
+    make_families()
     make_packed()

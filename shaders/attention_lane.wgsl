@@ -40,6 +40,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var i = 0u; i < HALF; i++) {
             score += dot(query[i], unpack2x16float(keys[k + i * PAGE]));
         }
+        score = soft_cap(score);
         if score > maximum {
             let fade = exp(maximum - score);
             total *= fade;

@@ -1,6 +1,7 @@
 // Causal attention over the paged cache, streaming softmax (arXiv:2205.14135): no row of scores is ever
-// held whole. out[r, h] = Σ_j softmax_j(q[r, h] · k_j / sqrt(head size)) · v_j over the keys j of r's sequence
-// up to r's position, and no further back than WINDOW where that is not 0.
+// held whole. out[r, h] = Σ_j softmax_j(cap(q[r, h] · k_j · SCALE)) · v_j over the keys j of r's sequence
+// up to r's position, and no further back than WINDOW where that is not 0; cap(v) = CAP · tanh(v / CAP)
+// (arXiv:2408.00118) where CAP is not 0.
 //
 // One workgroup a row and team: TEAM query heads that share a key-value head, so that a key or value is
 // loaded once for all of them. For WG keys at a time: a lane scores one key (neighbouring lanes read
@@ -8,7 +9,7 @@
 //
 // Queries are staged in workgroup memory.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
-// (a sequence's), WINDOW, SCALE, TEAM (divides HEADS / KV_HEADS), WG. Grid: (HEADS / TEAM, rows).
+// (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), WG. Grid: (HEADS / TEAM, rows).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
@@ -81,7 +82,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
             }
         }
         for (var h = 0u; h < TEAM; h++) {
-            let scaled = select(LOWEST, score[h] * SCALE, seen);
+            let scaled = select(LOWEST, soft_cap(score[h] * SCALE), seen);
             let greatest = max(maximum[h], workgroup_max(t, scaled));
             let p = select(0.0, exp(scaled - greatest), seen);
             let fade = exp(maximum[h] - greatest);

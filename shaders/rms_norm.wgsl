@@ -1,5 +1,6 @@
-// RMS norm (arXiv:1910.07467): out[r] = x[r] / sqrt(mean(x[r]²) + EPS) · weight.
-// Expects: K (hidden size), EPS, WG. Grid: (1, rows).
+// RMS norm (arXiv:1910.07467): out[r] = x[r] / sqrt(mean(x[r]²) + EPS) · weight, added to what is there where ADD.
+// Where ONE_PLUS, the weight is stored as what it differs from 1.
+// Expects: K (hidden size), EPS, ONE_PLUS, ADD, WG. Grid: (1, rows).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [rows, K]
@@ -19,6 +20,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
     }
     let scale = inverseSqrt(workgroup_sum(t, squares) / f32(K) + EPS);
     for (var i = t.lane; i < K / 4u; i += WG) {
-        out[base + i] = x[base + i] * scale * weight[i];
+        var w = weight[i];
+        if ONE_PLUS {
+            w += 1.0;
+        }
+        var normed = x[base + i] * scale * w;
+        if ADD {
+            normed += out[base + i];
+        }
+        out[base + i] = normed;
     }
 }

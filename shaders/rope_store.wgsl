@@ -1,15 +1,18 @@
 // Rotary position embedding (arXiv:2104.09864) of q and k, and k and v appended to the cache.
 //
-// A head's dimensions i and i + HALF form the pair that is rotated by position · frequency[i]; cosine and
-// sine come from a table, since the built-in ones promise no accuracy at large angles. Such a pair is also
-// what a word of the cache holds, as two halves.
+// Of a head, the first 2·TURNS dimensions rotate: i and i + TURNS form the pair that is rotated by
+// position · frequency[i]; cosine and sine come from a table, since the built-in ones promise no accuracy at large
+// angles. The others, if any, are left as they are.
 //
-// Expects: HEADS, KV_HEADS, HALF (half a head), PAGE (tokens of a page), MAX_PAGES (a sequence's), WG.
-// Grid: (pairs of a row / WG, rows).
+// A word of the cache holds two dimensions as halves. Of values they are i and i + HALF. Of keys, and in q, which is
+// multiplied with keys alone, word i holds the pair that rotates together, and past those what is left, in order.
+//
+// Expects: HEADS, KV_HEADS, HALF (half a head), TURNS, BY_HEAD (each head's q, k and v lie together; else all of q, of
+// k, of v), PAGE (tokens of a page), MAX_PAGES (a sequence's), WG. Grid: (pairs of a row / WG, rows).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;            // [sequences, MAX_PAGES]
-@group(0) @binding(2) var<storage, read> rotation: array<vec2<f32>>;   // [context, HALF] cos, sin
+@group(0) @binding(2) var<storage, read> rotation: array<vec2<f32>>;   // [context, TURNS] cos, sin
 @group(0) @binding(3) var<storage, read> qkv: array<f32>;              // [rows, (HEADS + 2·KV_HEADS) · 2·HALF]
 @group(0) @binding(4) var<storage, read_write> keys: array<u32>;       // [pages, KV_HEADS, HALF, PAGE]
 @group(0) @binding(5) var<storage, read_write> values: array<u32>;     // [pages, KV_HEADS, PAGE, HALF]
@@ -24,11 +27,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let head = pair / HALF;
     let i = pair % HALF;
-    let base = (workgroup.y * (HEADS + 2u * KV_HEADS) + head) * 2u * HALF + i;
-    let a = qkv[base];
-    let b = qkv[base + HALF];
-    let turn = rotation[row.position * HALF + i];
-    let turned = vec2<f32>(a * turn.x - b * turn.y, b * turn.x + a * turn.y);
+    var place = head;
+    if BY_HEAD {
+        place = head % HEADS * 3u + head / HEADS;
+    }
+    let base = (workgroup.y * (HEADS + 2u * KV_HEADS) + place) * 2u * HALF;
+    var low = i;
+    var high = i + HALF;
+    if head < HEADS + KV_HEADS {
+        low = select(i + TURNS, i, i < TURNS);
+        high = select(i + HALF, i + TURNS, i < TURNS);
+    }
+    let a = qkv[base + low];
+    let b = qkv[base + high];
+    var turned = vec2<f32>(a, b);
+    if i < TURNS {
+        let turn = rotation[row.position * TURNS + i];
+        turned = vec2<f32>(a * turn.x - b * turn.y, b * turn.x + a * turn.y);
+    }
     if head < HEADS {
         let at = (workgroup.y * HEADS + head) * 2u * HALF + i;
         q[at] = turned.x;

@@ -75,6 +75,26 @@ fn packed_files_give_the_logits_of_their_numbers() {
     }
 }
 
+/// Every family of models that GGUF files are read of, by the names that gguf-py gives its tensors.
+#[test]
+fn families_are_read_from_gguf() {
+    for (name, file) in [
+        ("qwen2", "family-qwen2-00001-of-00002.gguf"),
+        ("qwen3", "family-qwen3.gguf"),
+        ("olmo2", "family-olmo2.gguf"),
+        ("granite", "family-granite.gguf"),
+        ("phi3", "family-phi3.gguf"),
+        ("gemma2", "family-gemma2.gguf"),
+        ("gemma3", "family-gemma3.gguf"),
+    ] {
+        let reference = json(&format!("formats/family-{name}.json"));
+        for device in devices() {
+            let mut engine = open(device.open(true), &path(file), packing(16, 64), 1);
+            assert_logits(&mut engine, &reference, 1e-5, &format!("{name} on {}", device.name));
+        }
+    }
+}
+
 /// What the metadata says, as any model's files would.
 #[test]
 fn configuration_and_tokenizer_come_from_the_file() {
@@ -82,7 +102,7 @@ fn configuration_and_tokenizer_come_from_the_file() {
     let config = Config::open(&source.directory).unwrap();
     assert_eq!((config.architecture.as_str(), config.vocab_size), ("LlamaForCausalLM", 131));
     assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (4, 2, 64));
-    assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-5, 10_000.0));
+    assert_eq!((config.norm_eps, config.rope.rope_theta), (1e-5, 10_000.0));
     assert_eq!((config.bos_token_id, &config.eos_token_ids[..]), (Some(1), &[2][..]));
     assert!(!config.tie_word_embeddings);
     let tokenizer = Tokenizer::open(&source.directory, config.vocab_size).unwrap();

@@ -30,7 +30,7 @@ fn the_layer_is_named() {
     let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
     for (tensor, factor, place) in [
         // The norm's output reaches 1e30, its product in the MLP 1e60.
-        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (swiglu)"),
+        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (activate)"),
         // Numbers up to twice the root mean square, times 2e38.
         ("model.norm.weight", 2e38, "the output layer (rms_norm)"),
     ] {

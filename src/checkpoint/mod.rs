@@ -26,10 +26,10 @@ use std::io::IsTerminal;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-pub use self::config::{Config, RopeScaling};
+pub use self::config::{Config, Rope, RopeScaling};
 pub use self::files::Directory;
 pub use self::safetensors::parse_header;
-pub use self::weights::{Checkpoint, Dtype, Encoding, Tensor, TensorInfo};
+pub use self::weights::{Change, Checkpoint, Dtype, Encoding, Tensor, TensorInfo};
 
 /// Where a model lies on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! [`parse_header`] takes nothing on trust, and it is a function of bytes alone, so that property tests
 //! and a fuzzer can drive it.
 
-use super::{Encoding, MAX_JSON, MESSAGE, QUOTE, TensorInfo, Unique, clip};
+use super::{Change, Encoding, MAX_JSON, MESSAGE, QUOTE, TensorInfo, Unique, clip};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::BTreeSet;
@@ -81,7 +81,14 @@ fn lay_out(Header(mut raw): Header, data_start: usize, file_len: u64) -> Result<
         next = end;
         let bytes = data_start + begin..data_start + end;
         let encoding = Encoding::Plain(tensor.dtype);
-        tensors.push(TensorInfo { name, encoding, shape: tensor.shape, elements, bytes, turned: None });
+        tensors.push(TensorInfo {
+            name,
+            encoding,
+            shape: tensor.shape,
+            elements,
+            bytes,
+            change: Change::None,
+        });
     }
     if next != data_len {
         return Err(format!(

@@ -34,8 +34,20 @@ pub struct TensorInfo {
     pub elements: usize,
     /// Where its bytes lie in the file.
     pub bytes: Range<usize>,
-    /// In a GGUF file, rows of queries and keys may lie in another order within heads of this size.
-    pub turned: Option<usize>,
+    /// What the file did to it.
+    pub change: Change,
+}
+
+/// What GGUF files do to a tensor of a Hugging Face checkpoint, which is undone when it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing.
+    #[default]
+    None,
+    /// The rows of queries and keys lie in another order, within heads of this size.
+    Turned(usize),
+    /// 1 was added to every number.
+    PlusOne,
 }
 
 impl TensorInfo {
@@ -194,7 +206,7 @@ impl Checkpoint {
                 shape: shape.to_vec(),
                 elements,
                 bytes: 0..0,
-                turned: None,
+                change: Change::None,
             };
             let entry = Entry { info, shard: 0, read: AtomicBool::new(false) };
             if self.tensors.insert(name.clone(), entry).is_some() {
@@ -214,9 +226,7 @@ impl Checkpoint {
         if path.to_string_lossy().ends_with(".json") {
             checkpoint.add_shards(path)?;
         } else if gguf::is_named(path) {
-            for path in gguf::parts(path)? {
-                checkpoint.add(&path)?;
-            }
+            checkpoint.add_gguf(&gguf::parts(path)?)?;
         } else {
             checkpoint.add(path)?;
         }
@@ -268,11 +278,21 @@ impl Checkpoint {
             Some(bytes) => Bytes::Shipped(bytes),
             None => Checkpoint::map(path)?,
         };
-        let infos = match gguf::is_named(path) {
-            true => gguf::tensors(&bytes),
-            false => parse_header(&bytes, bytes.len() as u64),
-        };
-        let infos = infos.map_err(|problem| Error::file(path, problem))?;
+        let infos = parse_header(&bytes, bytes.len() as u64).map_err(|problem| Error::file(path, problem))?;
+        self.add_tensors(path, bytes, infos)
+    }
+
+    /// Adds the tensors of a model in GGUF files.
+    fn add_gguf(&mut self, paths: &[PathBuf]) -> Result<()> {
+        let files = paths.iter().map(|path| Checkpoint::map(path)).collect::<Result<Vec<_>>>()?;
+        let bytes: Vec<&[u8]> = files.iter().map(|bytes| &**bytes).collect();
+        let tensors = gguf::tensors(&bytes)
+            .map_err(|(file, problem)| Error::file(&paths[file], clip(&problem, MESSAGE)))?;
+        let each = paths.iter().zip(files).zip(tensors);
+        each.into_iter().try_for_each(|((path, bytes), infos)| self.add_tensors(path, bytes, infos))
+    }
+
+    fn add_tensors(&mut self, path: &Path, bytes: Bytes, infos: Vec<TensorInfo>) -> Result<()> {
         let shard = self.shards.len();
         self.shards.push(Shard { path: path.to_owned(), bytes });
         for info in infos {
@@ -439,7 +459,10 @@ impl Tensor<'_> {
 
     /// The row of the file that is row `row` of the matrix.
     fn stored_row(&self, row: usize) -> usize {
-        self.info.turned.map_or(row, |head_dim| gguf::stored_row(row, head_dim))
+        match self.info.change {
+            Change::Turned(head_dim) => gguf::stored_row(row, head_dim),
+            _ => row,
+        }
     }
 
     /// Reads the numbers `range`, counted row by row, into `out`. Whether they are finite is not judged.
@@ -452,9 +475,13 @@ impl Tensor<'_> {
             "{range:?} is out of the tensor"
         );
         assert_eq!(range.len(), out.len(), "as many numbers are read as there is room for");
-        let by_row = self.info.turned.is_some() || matches!(self.info.encoding, Encoding::Packed(_));
-        if !by_row {
-            return self.read_stored(range, out);
+        let turned = matches!(self.info.change, Change::Turned(_));
+        if !turned && !matches!(self.info.encoding, Encoding::Packed(_)) {
+            self.read_stored(range, out);
+            if self.info.change == Change::PlusOne {
+                out.iter_mut().for_each(|x| *x -= 1.0);
+            }
+            return;
         }
         // A vector's numbers are its rows.
         let cols = if self.info.shape.len() == 1 { 1 } else { self.cols() };

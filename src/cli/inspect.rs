@@ -146,8 +146,8 @@ fn described(config: &Config) -> Value {
         "vocab_size": config.vocab_size,
         "tie_word_embeddings": config.tie_word_embeddings,
         "max_position_embeddings": config.max_position_embeddings,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": format!("{:?}", config.rope_scaling),
+        "rope_theta": config.rope.rope_theta,
+        "rope_scaling": format!("{:?}", config.rope.rope_scaling),
     })
 }
 

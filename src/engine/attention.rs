@@ -49,7 +49,6 @@ impl Engine {
             let keys: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
             let shape = shapes[layer];
             let (half, group) = (shape.head_dim / 2, shape.heads / shape.kv_heads);
-            let scale = 1.0 / (shape.head_dim as f64).sqrt();
             let weights = |head: usize, row: usize| -> Vec<f32> {
                 let q = &q[(row * shape.heads + head) * 2 * half..][..2 * half];
                 let score = |key: usize| -> f64 {
@@ -58,7 +57,7 @@ impl Engine {
                         let [a, b] = unpair(keys[(page * half + i) * PAGE + key % PAGE]).map(f64::from);
                         f64::from(q[i]) * a + f64::from(q[half + i]) * b
                     };
-                    (0..half).map(dot).sum::<f64>() * scale
+                    shape.scores.apply((0..half).map(dot).sum())
                 };
                 let seen = |key: usize| shape.window == 0 || row - key < shape.window;
                 let scores: Vec<f64> =

@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Scale, wgsl};
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 /// Queries in workgroup memory: for GPUs.
 pub const SHARED: Kernel = Kernel {
     name: "attention_shared",
-    wgsl: &[wgsl!("attention_shared.wgsl")],
+    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("attention_shared.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: true,
     twin,
@@ -21,7 +21,7 @@ pub const SHARED: Kernel = Kernel {
 /// A lane a query head: for devices whose workgroups are threads of a processor.
 pub const LANE: Kernel = Kernel {
     name: "attention_lane",
-    wgsl: &[wgsl!("attention_lane.wgsl")],
+    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("attention_lane.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: false,
     twin,
@@ -85,10 +85,17 @@ impl Cache {
 
 impl Recorder<'_> {
     /// Attention of `q` `[capacity, heads · head_dim]` to the keys of each row's sequence up to its position:
-    /// `[capacity, heads · head_dim]`.
-    pub fn attention(&mut self, rows: Buffer, capacity: usize, q: Buffer, cache: &Cache) -> Buffer {
+    /// `[capacity, heads · head_dim]`. `scores` is what products of queries and keys go through.
+    pub fn attention(
+        &mut self,
+        rows: Buffer,
+        capacity: usize,
+        q: Buffer,
+        scores: Scale,
+        cache: &Cache,
+    ) -> Buffer {
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
-        self.attention_as(self.capabilities.software, rows, capacity, q, cache, out);
+        self.attention_as(self.capabilities.software, rows, capacity, (q, scores), cache, out);
         out
     }
 
@@ -98,13 +105,12 @@ impl Recorder<'_> {
         lane: bool,
         rows: Buffer,
         capacity: usize,
-        q: Buffer,
+        (q, scores): (Buffer, Scale),
         cache: &Cache,
         out: Buffer,
     ) {
-        let scale = 1.0 / (cache.head_dim as f32).sqrt();
         let consts = cache.consts(if lane { LANES } else { WG });
-        let consts = consts.u32("WINDOW", cache.window).f32("SCALE", scale);
+        let consts = scores.consts(consts.u32("WINDOW", cache.window));
         let bindings = [rows, cache.pages, q, cache.keys, cache.values, out].map(Into::into);
         if lane {
             let consts = consts.u32("ROWS", capacity);
@@ -126,7 +132,7 @@ fn twin(mut call: Invocation<'_>) {
     let consts = call.consts;
     let [heads, kv_heads, half, page_len, max_pages, window] =
         ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES", "WINDOW"].map(|c| consts.get(c));
-    let scale = f64::from(consts.float("SCALE"));
+    let scale = Scale::of(consts);
     out.par_chunks_exact_mut(2 * half).zip(q.par_chunks_exact(2 * half)).enumerate().for_each(
         |(i, (out, q))| {
             let (r, kv_head) = (i / heads, i % heads / (heads / kv_heads));
@@ -142,7 +148,7 @@ fn twin(mut call: Invocation<'_>) {
                         let [a, b] = unpair(keys[at + i * page_len]).map(f64::from);
                         f64::from(q[i]) * a + f64::from(q[half + i]) * b
                     };
-                    (0..half).map(dot).sum::<f64>() * scale
+                    scale.apply((0..half).map(dot).sum())
                 })
                 .collect();
             let greatest = scores.iter().copied().fold(f64::MIN, f64::max);
@@ -185,8 +191,8 @@ pub(super) fn test_cache(
 }
 
 fn cases(lane: bool) -> Vec<Case> {
-    let case = |(heads, kv_heads, head_dim, window): (usize, usize, usize, usize)| {
-        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}");
+    let case = |(heads, kv_heads, head_dim, window, cap): (usize, usize, usize, usize, f32)| {
+        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}");
         let mut b = Builder::new(&name);
         let positions = [(0, 0), (1, 0), (95, 1), (31, 0), (32, 1), (70, 0), (63, 1)];
         let used: Vec<_> = positions.iter().map(|&(p, s)| (0, p, s, NONE)).collect();
@@ -195,20 +201,24 @@ fn cases(lane: bool) -> Vec<Case> {
         let q = b.normals("q", 16 * heads * head_dim);
         let out = b.output("attention", 16 * heads * head_dim, F32);
         b.case(name, move |r, buffers| {
-            r.attention_as(lane, buffers[rows], 16, buffers[q], &cache.on(buffers, indices), buffers[out]);
+            let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
+            let cache = cache.on(buffers, indices);
+            r.attention_as(lane, buffers[rows], 16, (buffers[q], scores), &cache, buffers[out]);
         })
     };
     [
-        (4, 4, 16, 0),
-        (9, 3, 64, 0),
-        (9, 3, 64, 33),
-        (2, 1, 8, 5),
-        (3, 1, 80, 0),
-        (2, 2, 256, 40),
-        (12, 1, 24, 0),
-        (11, 1, 256, 0),
-        (16, 2, 128, 0),
-        (8, 2, 96, 20),
+        (4, 4, 16, 0, 0.0),
+        (9, 3, 64, 0, 0.0),
+        (9, 3, 64, 33, 0.0),
+        (2, 1, 8, 5, 0.0),
+        (3, 1, 80, 0, 0.0),
+        (2, 2, 256, 40, 0.0),
+        (12, 1, 24, 0, 0.0),
+        (11, 1, 256, 0, 0.0),
+        (16, 2, 128, 0, 0.0),
+        (8, 2, 96, 20, 0.0),
+        (4, 2, 32, 0, 1.5),
+        (8, 4, 256, 40, 0.5),
     ]
     .map(case)
     .into()

@@ -5,13 +5,17 @@
 //! the same order and the same constants, accumulating in `f64`; and the cases on which any device is
 //! checked against the twin, by the tests and by `infer devices --check`.
 
+mod activate;
 mod add_bias;
+mod add_position;
 pub mod attention;
 mod case;
 mod copy;
 mod divergence;
 mod embed;
 mod gather;
+mod head_norm;
+mod layer_norm;
 mod log_prob;
 pub mod matmul;
 mod matrix;
@@ -19,13 +23,18 @@ mod multiply_add;
 mod rms_norm;
 mod rope_store;
 pub mod sample;
-mod swiglu;
+mod scale;
 mod twin;
 
+pub use activate::Activation;
 pub use attention::Cache;
 pub use case::{Case, Compare, Input};
 pub use divergence::Divergence;
+pub use layer_norm::LayerNorm;
 pub use matrix::{Matrix, Shard};
+pub use rms_norm::RmsNorm;
+pub use rope_store::{Heads, Rotation};
+pub use scale::Scale;
 pub use twin::{Invocation, Slot};
 
 use crate::capabilities::Capabilities;
@@ -36,15 +45,19 @@ use std::fmt::Write;
 /// Every kernel there is.
 pub const KERNELS: &[&Kernel] = &[
     &embed::KERNEL,
+    &add_position::KERNEL,
     &rms_norm::KERNEL,
+    &layer_norm::KERNEL,
     &matmul::UNIFORM,
     &matmul::SPLIT,
     &matmul::TILE,
     &add_bias::KERNEL,
+    &head_norm::KERNEL,
     &rope_store::KERNEL,
     &attention::SHARED,
     &attention::LANE,
-    &swiglu::KERNEL,
+    &activate::KERNEL,
+    &scale::KERNEL,
     &gather::KERNEL,
     &log_prob::KERNEL,
     &divergence::KERNEL,

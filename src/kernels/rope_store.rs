@@ -27,22 +27,39 @@ pub const KERNEL: Kernel = Kernel {
 
 const WG: usize = 64;
 
+/// How a rotary embedding turns the heads.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// Cosine and sine, `[context, pairs, 2]`; anything where there are no pairs.
+    pub table: Buffer,
+    /// Pairs of a head's dimensions that turn, from the first on: of dimensions i and i + pairs.
+    pub pairs: usize,
+}
+
+/// How queries, keys and values lie in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heads {
+    /// All queries, then all keys, then all values.
+    ByKind,
+    /// For each head its query, key and value.
+    ByHead,
+}
+
 impl Recorder<'_> {
     /// Rotates q and k of `qkv` `[capacity, (heads + 2 · kv_heads) · head_dim]` by their rows' positions, puts
-    /// k and v into `cache`, and returns q `[capacity, heads · head_dim]`. `rotation` holds cosine and sine,
-    /// `[context, head_dim / 2, 2]`.
+    /// k and v into `cache`, and returns q `[capacity, heads · head_dim]`, its dimensions in the order of the keys'.
     pub fn rope_and_store(
         &mut self,
         rows: Buffer,
         capacity: usize,
-        qkv: Buffer,
-        rotation: Buffer,
+        (qkv, heads): (Buffer, Heads),
+        rotation: Rotation,
         cache: &Cache,
     ) -> Buffer {
         let half = cache.head_dim / 2;
         let q = self.temporary(capacity * cache.heads * cache.head_dim, "q");
-        let consts = cache.consts(WG);
-        let bindings = [rows, cache.pages, rotation, qkv, cache.keys, cache.values, q].map(Into::into);
+        let consts = cache.consts(WG).u32("TURNS", rotation.pairs).bool("BY_HEAD", heads == Heads::ByHead);
+        let bindings = [rows, cache.pages, rotation.table, qkv, cache.keys, cache.values, q].map(Into::into);
         let pairs = (cache.heads + 2 * cache.kv_heads) * half;
         self.dispatch("rope_store", consts, bindings, [pairs.div_ceil(WG), capacity, 1]);
         q
@@ -53,27 +70,36 @@ fn twin(mut call: Invocation<'_>) {
     let [rows, pages, rotation, qkv, keys, values, q] = call.take();
     let (rows, pages, rotation, qkv) = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
     let (q, keys, values) = (q.floats_mut(), keys.words_mut(), values.words_mut());
-    let [heads, kv_heads, half, page_len, max_pages] =
-        ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES"].map(|c| call.consts.get(c));
+    let [heads, kv_heads, half, turns, page_len, max_pages] =
+        ["HEADS", "KV_HEADS", "HALF", "TURNS", "PAGE", "MAX_PAGES"].map(|c| call.consts.get(c));
+    let by_head = call.consts.flag("BY_HEAD");
     let halves = |a: f64, b: f64| pair(f16::from_f32(a as f32), f16::from_f32(b as f32));
     for (r, qkv) in qkv.chunks_exact((heads + 2 * kv_heads) * 2 * half).enumerate() {
         let Some(row) = active(rows, r) else { continue };
         let page = pages[row.sequence * max_pages + row.position / page_len] as usize;
         let token = row.position % page_len;
-        for (head, x) in qkv.chunks_exact(2 * half).enumerate() {
+        for head in 0..heads + 2 * kv_heads {
+            let place = if by_head { head % heads * 3 + head / heads } else { head };
+            let x = &qkv[place * 2 * half..][..2 * half];
             for i in 0..half {
-                let (a, b) = (f64::from(x[i]), f64::from(x[half + i]));
-                let at = (row.position * half + i) * 2;
-                let (cos, sin) = (f64::from(rotation[at]), f64::from(rotation[at + 1]));
-                let (c, d) = (a * cos - b * sin, b * cos + a * sin);
+                if head >= heads + kv_heads {
+                    values[((page * kv_heads + head - heads - kv_heads) * page_len + token) * half + i] =
+                        halves(f64::from(x[i]), f64::from(x[half + i]));
+                    continue;
+                }
+                let (c, d) = if i < turns {
+                    let (a, b) = (f64::from(x[i]), f64::from(x[turns + i]));
+                    let at = (row.position * turns + i) * 2;
+                    let (cos, sin) = (f64::from(rotation[at]), f64::from(rotation[at + 1]));
+                    (a * cos - b * sin, b * cos + a * sin)
+                } else {
+                    (f64::from(x[turns + i]), f64::from(x[half + i]))
+                };
                 if head < heads {
                     let q = &mut q[(r * heads + head) * 2 * half..][..2 * half];
                     (q[i], q[half + i]) = (c as f32, d as f32);
-                } else if head < heads + kv_heads {
-                    keys[((page * kv_heads + head - heads) * half + i) * page_len + token] = halves(c, d);
                 } else {
-                    values[((page * kv_heads + head - heads - kv_heads) * page_len + token) * half + i] =
-                        halves(a, b);
+                    keys[((page * kv_heads + head - heads) * half + i) * page_len + token] = halves(c, d);
                 }
             }
         }
@@ -81,8 +107,8 @@ fn twin(mut call: Invocation<'_>) {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |(heads, kv_heads, head_dim): (usize, usize, usize)| {
-        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}");
+    let case = |(heads, kv_heads, head_dim, pairs, layout): (usize, usize, usize, usize, Heads)| {
+        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, {pairs} pairs, {layout:?}");
         let mut b = Builder::new(&name);
         let rows = b.rows(
             6,
@@ -91,16 +117,28 @@ fn cases() -> Vec<Case> {
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0);
         let qkv = b.normals("qkv", 6 * (heads + 2 * kv_heads) * head_dim);
         let angles: Vec<f32> =
-            (0..96 * head_dim / 2).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
-        let rotation = b.floats("rotation", &angles);
+            (0..96 * pairs.max(1)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
+        let table = b.floats("rotation", &angles);
         let q = b.output("q", 6 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));
         b.compare(indices[2], Compare::Halves(1e-6));
         b.case(name, move |r, buffers| {
             r.pin(buffers[q]);
             let cache = cache.on(buffers, indices);
-            r.rope_and_store(buffers[rows], 6, buffers[qkv], buffers[rotation], &cache);
+            let rotation = Rotation { table: buffers[table], pairs };
+            r.rope_and_store(buffers[rows], 6, (buffers[qkv], layout), rotation, &cache);
         })
     };
-    [(4, 4, 16), (9, 3, 64), (2, 1, 8), (3, 1, 256)].map(case).into()
+    [
+        (4, 4, 16, 8, Heads::ByKind),
+        (9, 3, 64, 32, Heads::ByKind),
+        (2, 1, 8, 4, Heads::ByKind),
+        (3, 1, 256, 128, Heads::ByKind),
+        (2, 1, 80, 10, Heads::ByKind),
+        (3, 3, 24, 3, Heads::ByHead),
+        (2, 2, 32, 16, Heads::ByHead),
+        (2, 1, 16, 0, Heads::ByKind),
+    ]
+    .map(case)
+    .into()
 }

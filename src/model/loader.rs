@@ -96,6 +96,40 @@ impl Loader<'_> {
         self.table(&values, "vector")
     }
 
+    /// The first `rows` rows of a table `[of, cols]`, as 32-bit floats; zeros past its end.
+    ///
+    /// # Errors
+    /// As [`vector`](Self::vector).
+    pub fn rows(&mut self, name: &str, [of, cols]: [usize; 2], rows: usize) -> Result<Buffer> {
+        let tensor = self.checkpoint.tensor(name, &[of, cols])?;
+        let mut values = vec![0.0; rows * cols];
+        let there = rows.min(of) * cols;
+        tensor.read_f32(0..there, &mut values[..there]);
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            let place = format!("[{}, {}]", i / cols, i % cols);
+            return Err(Error::tensor(name, format!("is {} at {place}, expected finite numbers", values[i])));
+        }
+        (self.progress)(tensor.info().stored_bytes());
+        self.table(&values, "table")
+    }
+
+    /// A vector of `len` numbers, if there is such a tensor.
+    ///
+    /// # Errors
+    /// When it has another shape, or holds a number that is not finite or 0.
+    pub fn optional(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        if self.checkpoint.get(name).is_none() {
+            return Ok(None);
+        }
+        let values = whole(&self.checkpoint.tensor(name, &[len])?);
+        match values.iter().position(|v| !v.is_finite() || *v == 0.0) {
+            Some(i) => {
+                Err(Error::tensor(name, format!("is {} at [{i}], expected finite numbers, not 0", values[i])))
+            }
+            None => Ok(Some(values)),
+        }
+    }
+
     /// Numbers that are computed, not read.
     ///
     /// # Errors
@@ -122,6 +156,24 @@ impl Loader<'_> {
     /// # Errors
     /// When a tensor is missing, has another shape, or holds a weight that the packing cannot.
     pub fn matrix(&mut self, parts: &[(String, usize)], cols: usize, packing: Packing) -> Result<Matrix> {
+        self.matrix_stored(parts, cols, packing, false)
+    }
+
+    /// The same where the tensors are stored the other way around, `[cols, rows]`. They are held in host memory whole.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn transposed(&mut self, parts: &[(String, usize)], cols: usize, packing: Packing) -> Result<Matrix> {
+        self.matrix_stored(parts, cols, packing, true)
+    }
+
+    fn matrix_stored(
+        &mut self,
+        parts: &[(String, usize)],
+        cols: usize,
+        packing: Packing,
+        transposed: bool,
+    ) -> Result<Matrix> {
         if !cols.is_multiple_of(BLOCK) {
             let problem = format!("has {cols} columns, expected a multiple of {BLOCK}");
             return Err(Error::tensor(&parts[0].0, problem));
@@ -131,24 +183,25 @@ impl Loader<'_> {
         // Parts that are packed alike are one matrix.
         let mut alike: Vec<Part<'_>> = Vec::new();
         for (name, part_rows) in parts {
-            let tensor = self.checkpoint.tensor(name, &[*part_rows, cols])?;
+            let shape = if transposed { [cols, *part_rows] } else { [*part_rows, cols] };
+            let tensor = self.checkpoint.tensor(name, &shape)?;
             let own = tensor.packing().filter(|own| self.weights.stored && own.fitting(cols) == cols);
-            let own_packing = own.unwrap_or(packing);
+            let own = own.filter(|_| !transposed);
+            let turned = transposed.then(|| transpose(&tensor, *part_rows, cols));
             let treated = match self.weights.treatment.as_ref().and_then(|treat| treat(name)) {
                 Some(treatment) => {
-                    let mut values = vec![0.0; part_rows * cols];
-                    tensor.read_f32(0..values.len(), &mut values);
+                    let mut values = turned.clone().unwrap_or_else(|| whole(&tensor));
                     let loss = treatment.apply(&mut values, *part_rows, cols, name);
                     let loss = loss.map_err(|flaw| flawed(flaw, name, &packing))?;
                     self.losses.push((name.clone(), loss));
-                    (packing.format.kind == Kind::Float).then_some(values)
+                    if packing.format.kind == Kind::Float { Some(values) } else { turned }
                 }
-                None => None,
+                None => turned,
             };
             let part = Part {
                 first: rows,
                 rows: *part_rows,
-                packing: own_packing,
+                packing: own.unwrap_or(packing),
                 own: own.is_some(),
                 tensor,
                 treated,
@@ -235,6 +288,22 @@ struct Part<'a> {
     tensor: Tensor<'a>,
     /// Its weights where they are not the checkpoint's.
     treated: Option<Vec<f32>>,
+}
+
+fn whole(tensor: &Tensor<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; tensor.info().elements];
+    tensor.read_f32(0..values.len(), &mut values);
+    values
+}
+
+/// The numbers of a tensor `[cols, rows]` as `[rows, cols]`.
+fn transpose(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Vec<f32> {
+    let values = whole(tensor);
+    let mut turned = vec![0.0; values.len()];
+    turned.par_chunks_exact_mut(cols).enumerate().for_each(|(row, out)| {
+        out.iter_mut().enumerate().for_each(|(col, out)| *out = values[col * rows + row]);
+    });
+    turned
 }
 
 fn flawed(flaw: Flaw, name: &str, packing: &Packing) -> Error {

@@ -2,21 +2,45 @@
 //!
 //! An architecture is one file and one line in [`ARCHITECTURES`]. It reads its weights through a [`Loader`],
 //! which checks every shape, and records through a [`Recorder`]; it knows
-//! nothing of devices.
+//! nothing of devices. All there are now are decoders, which differ in few things: `design.rs` lists those, `decoder.rs`
+//! has the forward pass, and the file of an architecture says what is its own.
 
+mod decoder;
+mod design;
+mod gemma;
+mod gpt2;
+mod gpt_neox;
+mod granite;
 mod llama;
 mod loader;
+mod olmo2;
+mod phi3;
+mod qwen;
 mod rope;
+mod stablelm;
 
 pub use loader::{Loader, Treat, Weights};
 
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};
-use crate::kernels::Cache;
+use crate::kernels::{Cache, Scale};
 use crate::recording::{Buffer, Recorder};
 
 /// Every architecture there is.
-pub const ARCHITECTURES: &[&Architecture] = &[&llama::LLAMA, &llama::MISTRAL];
+pub const ARCHITECTURES: &[&Architecture] = &[
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &qwen::QWEN2,
+    &qwen::QWEN3,
+    &olmo2::OLMO2,
+    &granite::GRANITE,
+    &phi3::PHI3,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &stablelm::STABLELM,
+    &gpt_neox::GPT_NEOX,
+    &gpt2::GPT2,
+];
 
 /// A family of models.
 pub struct Architecture {
@@ -44,7 +68,7 @@ pub fn architecture(config: &Config) -> Result<&'static Architecture> {
 }
 
 /// The cache of one layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CacheShape {
     /// Query heads.
     pub heads: usize,
@@ -54,6 +78,8 @@ pub struct CacheShape {
     pub head_dim: usize,
     /// How far back attention sees; 0 is all the way.
     pub window: usize,
+    /// What scores of attention go through before their softmax.
+    pub scores: Scale,
 }
 
 /// The rows of one step.

@@ -4,7 +4,7 @@
 //! reserved by a count that the file claims: memory grows with what was really read.
 
 use crate::checkpoint::ggml::BlockType;
-use crate::checkpoint::weights::{Dtype, Encoding, TensorInfo};
+use crate::checkpoint::weights::{Change, Dtype, Encoding, TensorInfo};
 use crate::checkpoint::{QUOTE, clip};
 use std::collections::BTreeMap;
 
@@ -265,6 +265,6 @@ impl<'a> Reader<'a> {
         let Some((start, end)) = start.and_then(|start| Some((start, start.checked_add(bytes)?))) else {
             return Err(problem(format!("starts at {offset}, beyond any file")));
         };
-        Ok(TensorInfo { name, encoding, shape, elements, bytes: start..end, turned: None })
+        Ok(TensorInfo { name, encoding, shape, elements, bytes: start..end, change: Change::None })
     }
 }

@@ -34,14 +34,21 @@ pub fn source(path: &Path) -> Result<Source> {
     let bytes = super::Checkpoint::map(path)?;
     let problem = |problem: String| Error::file(path, clip(&problem, super::MESSAGE));
     let header = parse(&bytes, bytes.len() as u64).map_err(problem)?;
-    let files = model::files(&header, &bytes).map_err(problem)?;
+    let files = files(&header).map_err(problem)?;
     Ok(Source { directory: Directory::held(path, files), weights: path.to_owned() })
 }
 
-/// The tensors of a file, by the names that the architecture's tensors have in a Hugging Face checkpoint.
-pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<TensorInfo>, String> {
-    let header = parse(bytes, bytes.len() as u64)?;
-    model::rename(header)
+/// The tensors of a model's files, of which the first says what it is, by the names that the architecture's tensors have
+/// in a Hugging Face checkpoint: a list for each file.
+pub(super) fn tensors(files: &[&[u8]]) -> Result<Vec<Vec<TensorInfo>>, (usize, String)> {
+    let mut first = None;
+    let mut all = Vec::with_capacity(files.len());
+    for (i, bytes) in files.iter().enumerate() {
+        let header = parse(bytes, bytes.len() as u64).map_err(|problem| (i, problem))?;
+        let metadata = first.get_or_insert(header.metadata);
+        all.push(model::rename(metadata, header.tensors).map_err(|problem| (i, problem))?);
+    }
+    Ok(all)
 }
 
 /// A model in several files names itself `…-00001-of-00003.gguf`: all of them, in order.

@@ -3,7 +3,7 @@
 use super::header::{Header, Value};
 use super::tokenizer;
 use crate::checkpoint::files::Held;
-use crate::checkpoint::{QUOTE, TensorInfo, clip};
+use crate::checkpoint::{Change, QUOTE, TensorInfo, clip};
 use serde_json::{Map, Value as Json, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,13 +18,77 @@ struct Family {
     layer: &'static [(&'static str, &'static str)],
     /// Whether the rows of queries and keys lie in turn.
     turned: bool,
+    /// Whether 1 was added to the weights of norms.
+    plus_one: bool,
+    /// Numbers of the metadata that only this family has, and what they are called in a config.json.
+    numbers: &'static [(&'static str, &'static str)],
+    /// The divisor of scores, squared, is the width over the heads (and not the size of a head) in the model of so many
+    /// layers: files do not say it.
+    wide_scores: Option<u64>,
 }
+
+const LLAMA: Family = Family {
+    name: "llama",
+    architecture: "LlamaForCausalLM",
+    layer: &[],
+    turned: true,
+    plus_one: false,
+    numbers: &[],
+    wide_scores: None,
+};
+
+/// Norms before and after attention and MLP.
+const FOUR_NORMS: &[(&str, &str)] = &[
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
 
 /// Every architecture that can be read from a GGUF file. (Mistral's models are `llama` there.)
 const FAMILIES: &[Family] = &[
-    Family { name: "llama", architecture: "LlamaForCausalLM", layer: &[], turned: true },
-    Family { name: "qwen2", architecture: "Qwen2ForCausalLM", layer: &[], turned: false },
-    Family { name: "qwen3", architecture: "Qwen3ForCausalLM", layer: &[], turned: false },
+    LLAMA,
+    Family { name: "qwen2", architecture: "Qwen2ForCausalLM", turned: false, ..LLAMA },
+    Family { name: "qwen3", architecture: "Qwen3ForCausalLM", turned: false, ..LLAMA },
+    Family { name: "olmo2", architecture: "Olmo2ForCausalLM", turned: false, layer: FOUR_NORMS, ..LLAMA },
+    Family {
+        name: "granite",
+        architecture: "GraniteForCausalLM",
+        numbers: &[
+            ("embedding_scale", "embedding_multiplier"),
+            ("residual_scale", "residual_multiplier"),
+            ("attention.scale", "attention_multiplier"),
+            ("logit_scale", "logits_scaling"),
+        ],
+        ..LLAMA
+    },
+    Family {
+        name: "phi3",
+        architecture: "Phi3ForCausalLM",
+        turned: false,
+        layer: &[("attn_qkv", "self_attn.qkv_proj"), ("ffn_up", "mlp.gate_up_proj")],
+        ..LLAMA
+    },
+    Family {
+        name: "gemma2",
+        architecture: "Gemma2ForCausalLM",
+        turned: false,
+        plus_one: true,
+        layer: FOUR_NORMS,
+        numbers: &[
+            ("attn_logit_softcapping", "attn_logit_softcapping"),
+            ("final_logit_softcapping", "final_logit_softcapping"),
+        ],
+        wide_scores: Some(46),
+    },
+    Family {
+        name: "gemma3",
+        architecture: "Gemma3ForCausalLM",
+        turned: false,
+        plus_one: true,
+        layer: FOUR_NORMS,
+        wide_scores: Some(62),
+        ..LLAMA
+    },
 ];
 
 /// Tensors outside of layers: their names here and there.
@@ -145,18 +209,14 @@ fn renamed(name: &str, family: &Family) -> Option<String> {
     Some(format!("model.layers.{number}.{part}.{what}"))
 }
 
-/// The tensors by the names of a Hugging Face checkpoint. Those that have none there keep theirs.
-pub(super) fn rename(header: Header) -> Result<Vec<TensorInfo>, String> {
-    let metadata = Metadata(&header.metadata);
-    // Of a model in several files, only the first says what it is; the others have the numbers of layers too.
-    let Some(name) = metadata.text("general.architecture")? else {
-        return Err(
-            "has no key general.architecture, expected a model's file, or the first of several".to_owned()
-        );
-    };
+/// Tensors by the names of a Hugging Face checkpoint. Those that have none there keep theirs.
+pub(super) fn rename(
+    metadata: &BTreeMap<String, Value>,
+    mut infos: Vec<TensorInfo>,
+) -> Result<Vec<TensorInfo>, String> {
+    let metadata = Metadata(metadata);
     let family = family(&metadata)?;
-    let head_dim = if family.turned { head_dim(&metadata, name)? } else { 0 };
-    let mut infos = header.tensors;
+    let head_dim = if family.turned { head_dim(&metadata, family.name)? } else { 0 };
     for info in &mut infos {
         let turned = info.name.contains(".attn_q.") || info.name.contains(".attn_k.");
         if family.turned && turned {
@@ -165,7 +225,10 @@ pub(super) fn rename(header: Header) -> Result<Vec<TensorInfo>, String> {
                 let found = format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
                 return Err(format!("{found}, expected rows for heads of {head_dim}"));
             }
-            info.turned = Some(head_dim);
+            info.change = Change::Turned(head_dim);
+        }
+        if family.plus_one && info.name.ends_with("norm.weight") {
+            info.change = Change::PlusOne;
         }
         if let Some(name) = renamed(&info.name, family) {
             info.name = name;
@@ -187,20 +250,20 @@ fn head_dim(metadata: &Metadata<'_>, family: &str) -> Result<usize, String> {
     }
 }
 
-/// The files of a model directory that holds what the header, read from `bytes`, says of the model.
+/// The files of a model directory that holds what the header says of the model.
 ///
 /// # Errors
 /// What was found in the metadata and what was expected.
-pub fn files(header: &Header, bytes: &[u8]) -> Result<Vec<Held>, String> {
+pub fn files(header: &Header) -> Result<Vec<Held>, String> {
     let metadata = Metadata(&header.metadata);
     let tokenizer = tokenizer::files(&metadata)?;
-    let mut files = vec![("config.json", config(header, bytes, &tokenizer.ends)?)];
+    let mut files = vec![("config.json", config(header, &tokenizer.ends)?)];
     files.extend([("tokenizer.json", tokenizer.tokenizer), ("tokenizer_config.json", tokenizer.config)]);
     Ok(files.into_iter().map(|(name, json)| (name, Cow::Owned(json.to_string().into_bytes()))).collect())
 }
 
 /// A config.json. What its numbers may be is checked when it is read, as that of any model.
-fn config(header: &Header, bytes: &[u8], ends: &[u64]) -> Result<Json, String> {
+fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     let metadata = Metadata(&header.metadata);
     let family = family(&metadata)?;
     let key = |name: &str| format!("{}.{name}", family.name);
@@ -240,10 +303,28 @@ fn config(header: &Header, bytes: &[u8], ends: &[u64]) -> Result<Json, String> {
         set("sliding_window", json!(window));
         set("use_sliding_window", json!(true));
     }
+    for &(here, there) in family.numbers {
+        if let Some(number) = metadata.number(&key(here))? {
+            set(there, json!(number));
+        }
+    }
+    if family.plus_one {
+        let wide = integer("block_count")? == family.wide_scores;
+        let scalar =
+            if wide { needed("embedding_length")?.checked_div(heads) } else { Some(head_dim as u64) };
+        set("query_pre_attn_scalar", json!(scalar));
+    }
+    if let Some(other) = header.tensors.iter().find(|info| info.name.starts_with("rope_factors_")) {
+        return Err(format!("has a tensor {:?}: such a stretch of positions is not supported", other.name));
+    }
+    // What frequencies are divided by is in a tensor where it follows no other rule: see `model::decoder`.
     let factor = metadata.number(&key("rope.scaling.factor"))?;
-    if let Some(factors) = tensor("rope_freqs.weight") {
-        set("rope_scaling", json!({"rope_type": "factors", "factors": floats(factors, bytes)?}));
-    } else if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+    if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+        if tensor("rope_freqs.weight").is_some() {
+            return Err(format!(
+                "stretches positions twice: by {kind:?}, and by its tensor \"rope_freqs.weight\""
+            ));
+        }
         let original = integer("rope.scaling.original_context_length")?;
         set(
             "rope_scaling",
@@ -255,20 +336,4 @@ fn config(header: &Header, bytes: &[u8], ends: &[u64]) -> Result<Json, String> {
     }
     set("eos_token_id", json!(ends));
     Ok(Json::Object(config))
-}
-
-/// Most numbers of a small vector.
-const MAX_VECTOR: usize = 4096;
-
-/// The numbers of a small F32 tensor.
-fn floats(info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>, String> {
-    use crate::checkpoint::{Dtype, Encoding};
-    let data = bytes.get(info.bytes.clone());
-    let Some(data) =
-        data.filter(|_| info.encoding == Encoding::Plain(Dtype::F32) && info.elements <= MAX_VECTOR)
-    else {
-        let found = format!("its tensor {:?} is {} of shape {:?}", info.name, info.encoding, info.shape);
-        return Err(format!("{found}, expected at most {MAX_VECTOR} numbers of F32 in the first file"));
-    };
-    Ok(data.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }

@@ -1,0 +1,210 @@
+//! What configurations are read as, and which are refused.
+
+use super::*;
+use serde_json::json;
+
+/// A small Llama, changed by `changes`; a change to `null` leaves the field in as `null`.
+fn parse(changes: Value) -> Result<Config, String> {
+    let mut json = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 576,
+        "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "vocab_size": 49152, "rms_norm_eps": 1e-5, "hidden_act": "silu",
+        "max_position_embeddings": 8192, "bos_token_id": 1, "eos_token_id": 2, "anything": {"else": []}
+    });
+    json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    Config::parse(&json.to_string())
+}
+
+#[test]
+fn defaults() {
+    let config = parse(json!({"head_dim": null, "rope_scaling": null, "sliding_window": null})).unwrap();
+    assert_eq!((config.architecture.as_str(), config.head_dim), ("LlamaForCausalLM", 64));
+    let plain = Rope { rope_theta: 10_000.0, rope_scaling: RopeScaling::None, rotary_dim: 64 };
+    assert_eq!(config.rope, plain);
+    assert_eq!((config.bos_token_id, config.eos_token_ids), (Some(1), vec![2]));
+    assert!(!config.tie_word_embeddings && !config.attention_bias && !config.mlp_bias);
+    assert_eq!(config.windows, vec![None; 30]);
+    let config = parse(json!({"num_key_value_heads": null, "eos_token_id": null, "head_dim": 128})).unwrap();
+    assert_eq!((config.num_key_value_heads, config.head_dim), (9, 128));
+    assert!(config.eos_token_ids.is_empty());
+    assert_eq!(parse(json!({"architectures": null})).unwrap().architecture, "llama");
+}
+
+#[test]
+fn rope_in_every_spelling() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192});
+    let older = parse(json!({"rope_theta": 500000, "rope_scaling": llama3})).unwrap();
+    let mut newer = llama3.clone();
+    newer["rope_theta"] = json!(500000.0);
+    let newer = parse(json!({"rope_parameters": newer})).unwrap();
+    assert_eq!(older, newer);
+    let scaling = "Llama3 { factor: 8.0, low_freq_factor: 1.0, high_freq_factor: 4.0, \
+        original_max_position_embeddings: 8192 }";
+    let found = format!("{:?}", older.rope.rope_scaling);
+    assert_eq!((older.rope.rope_theta, found.as_str()), (500_000.0, scaling));
+    let linear = parse(json!({"rope_scaling": {"type": "linear", "factor": 2}})).unwrap();
+    assert_eq!(linear.rope.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+    let plain = parse(json!({"rope_parameters": {"rope_type": "default", "rope_theta": 7e5}})).unwrap();
+    assert_eq!((plain.rope.rope_theta, plain.rope.rope_scaling), (7e5, RopeScaling::None));
+    let yarn = json!({"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 4096});
+    let yarn = parse(json!({"rope_scaling": yarn})).unwrap();
+    assert_eq!(yarn.max_position_embeddings, 16384);
+    let RopeScaling::Yarn { attention_factor, beta_fast, beta_slow, .. } = yarn.rope.rope_scaling else {
+        panic!("{:?}", yarn.rope)
+    };
+    assert!((attention_factor - 1.138_629).abs() < 1e-6, "{attention_factor}");
+    assert_eq!((beta_fast, beta_slow), (32.0, 1.0));
+}
+
+#[test]
+fn windows() {
+    // Where the first and last layer with a window are, and how many there are.
+    let window = |changes| {
+        parse(changes).map(|config| {
+            let with: Vec<usize> = (0..30).filter(|&i| config.windows[i].is_some()).collect();
+            assert!(with.iter().all(|&i| config.windows[i] == Some(64)), "{:?}", config.windows);
+            with.first().map(|first| (*first, with[with.len() - 1], with.len()))
+        })
+    };
+    assert_eq!(window(json!({"sliding_window": 64})), Ok(Some((0, 29, 30))));
+    assert_eq!(window(json!({"sliding_window": 64, "use_sliding_window": false})), Ok(None));
+    let qwen = |using: Value, full: Value| {
+        window(
+            json!({"architectures": ["Qwen2ForCausalLM"], "sliding_window": 64, "use_sliding_window": using,
+            "max_window_layers": full}),
+        )
+    };
+    assert_eq!(qwen(Value::Null, json!(0)), Ok(None));
+    assert_eq!(qwen(json!(true), json!(0)), Ok(Some((0, 29, 30))));
+    assert_eq!(qwen(json!(true), json!(28)), Ok(Some((28, 29, 2))));
+    assert_eq!(qwen(json!(true), json!(30)), Ok(None));
+    assert!(qwen(json!(true), json!("all")).unwrap_err().contains("max_window_layers is \"all\""));
+    let gemma = |name: &str, changes: Value| {
+        let mut json = json!({"architectures": [name], "hidden_act": null, "sliding_window": 64});
+        json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        window(json)
+    };
+    assert_eq!(gemma("Gemma2ForCausalLM", json!({})), Ok(Some((0, 28, 15))));
+    assert_eq!(gemma("Gemma3ForCausalLM", json!({})), Ok(Some((0, 28, 25))));
+    assert_eq!(gemma("Gemma3ForCausalLM", json!({"sliding_window_pattern": 2})), Ok(Some((0, 28, 15))));
+    let kinds = |a: &str, b: &str, n: usize, size: Value| {
+        let mut kinds = vec![a; n];
+        kinds[0] = b;
+        window(json!({"sliding_window": size, "layer_types": kinds}))
+    };
+    assert_eq!(kinds("full_attention", "full_attention", 30, json!(64)), Ok(None));
+    assert_eq!(kinds("sliding_attention", "sliding_attention", 30, json!(64)), Ok(Some((0, 29, 30))));
+    assert_eq!(kinds("full_attention", "sliding_attention", 30, json!(64)), Ok(Some((0, 0, 1))));
+    assert!(kinds("full_attention", "full_attention", 29, json!(64)).unwrap_err().contains("each of 30"));
+    assert!(kinds("full_attention", "chunked_attention", 30, json!(64)).is_err());
+    let missing = kinds("full_attention", "sliding_attention", 30, Value::Null).unwrap_err();
+    assert!(missing.contains("sliding_window is missing"), "{missing}");
+}
+
+/// What an architecture means by what it leaves out, and by names of its own.
+#[test]
+fn families() {
+    let of = |name: &str, changes: Value| {
+        let mut json = json!({"architectures": [name], "hidden_act": null, "rms_norm_eps": 1e-6});
+        json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        parse(json)
+    };
+    let gemma = of("Gemma2ForCausalLM", json!({})).unwrap();
+    assert_eq!((gemma.hidden_act.as_str(), gemma.tie_word_embeddings), ("gelu_pytorch_tanh", true));
+    assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
+    let open = of("Gemma2ForCausalLM", json!({"attn_logit_softcapping": null})).unwrap();
+    assert_eq!(open.attn_logit_softcapping, None);
+    let neox =
+        json!({"layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 5000, "hidden_act": "gelu"});
+    let neox = of("GPTNeoXForCausalLM", neox).unwrap();
+    assert_eq!((neox.rope.rotary_dim, neox.rope.rope_theta), (32, 5000.0));
+    assert!(neox.use_parallel_residual && neox.attention_bias);
+    let gpt2 = r#"{"architectures": ["GPT2LMHeadModel"], "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128,
+        "n_ctx": 128, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new", "vocab_size": 100}"#;
+    let gpt2 = Config::parse(gpt2).unwrap();
+    assert_eq!((gpt2.hidden_size, gpt2.intermediate_size, gpt2.num_hidden_layers), (64, 256, 2));
+    assert_eq!((gpt2.max_position_embeddings, gpt2.tie_word_embeddings), (128, true));
+    for (name, changes, expected) in [
+        ("LlamaForCausalLM", json!({"attn_logit_softcapping": 50}), "attn_logit_softcapping is 50"),
+        ("LlamaForCausalLM", json!({"logits_scaling": 8}), "logits_scaling is 8, expected 1"),
+        ("MistralForCausalLM", json!({"query_pre_attn_scalar": 64}), "query_pre_attn_scalar is 64"),
+        ("Qwen3ForCausalLM", json!({"mlp_bias": true}), "mlp_bias is true, expected false"),
+        ("Gemma2ForCausalLM", json!({"hidden_activation": "silu"}), "hidden_activation is \"silu\""),
+        ("Gemma3ForCausalLM", json!({"attn_logit_softcapping": 50}), "attn_logit_softcapping is 50"),
+        ("GraniteForCausalLM", json!({"residual_multiplier": 0}), "residual_multiplier is 0"),
+        ("Phi3ForCausalLM", json!({"partial_rotary_factor": 0.3}), "19 of a head's 64 dimensions"),
+        ("Phi3ForCausalLM", json!({"rope_scaling": {"type": "longrope"}}), "rope_type is \"longrope\""),
+        ("StableLmForCausalLM", json!({"qk_layernorm": true}), "qk_layernorm is true"),
+        ("StableLmForCausalLM", json!({"use_parallel_residual": true}), "use_parallel_residual is true"),
+        ("StableLmForCausalLM", json!({}), "layer_norm_eps is missing"),
+        ("GPTNeoXForCausalLM", json!({"rotary_pct": 2}), "rotary_pct is 2"),
+    ] {
+        let problem = of(name, changes).unwrap_err();
+        assert!(problem.contains(expected), "{problem:?} does not say {expected:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_honoured_is_refused_by_name() {
+    let llama3 = json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
+        "original_max_position_embeddings": 8192});
+    for (changes, expected) in [
+        (json!({"hidden_size": null}), "hidden_size is missing, expected an integer from 1 to 131072"),
+        (json!({"hidden_size": 0}), "hidden_size is 0"),
+        (json!({"hidden_size": -576}), "hidden_size is -576"),
+        (json!({"hidden_size": 576.0}), "hidden_size is 576.0"),
+        (json!({"hidden_size": "576"}), "hidden_size is \"576\""),
+        (json!({"hidden_size": 577}), "a multiple of num_attention_heads (9)"),
+        (json!({"hidden_size": 9 * 12}), "hidden_size is 108, expected a multiple of 8"),
+        (json!({"hidden_size": 72 * 1024}), "is 8192, expected at most 256"),
+        (json!({"intermediate_size": 1537}), "intermediate_size is 1537"),
+        (json!({"head_dim": 12}), "head_dim is 12"),
+        (json!({"head_dim": 264}), "head_dim is 264"),
+        (json!({"num_key_value_heads": 2}), "num_key_value_heads is 2"),
+        (json!({"num_hidden_layers": 1001}), "from 1 to 1000"),
+        (json!({"vocab_size": u64::MAX}), "vocab_size is 18446744073709551615"),
+        (json!({"vocab_size": 1000000, "hidden_size": 4608, "head_dim": 64}), "vocab_size × hidden_size"),
+        (json!({"rms_norm_eps": 0}), "rms_norm_eps is 0"),
+        (json!({"hidden_act": "gelu"}), "hidden_act is \"gelu\", expected \"silu\""),
+        (json!({"architectures": []}), "architectures is []"),
+        (json!({"tie_word_embeddings": "yes"}), "tie_word_embeddings is \"yes\", expected true or false"),
+        (json!({"eos_token_id": [2, 49152]}), "eos_token_id is [2,49152]"),
+        (json!({"bos_token_id": -1}), "bos_token_id is -1"),
+        (json!({"rope_theta": 0}), "rope_theta is 0"),
+        (json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor is 0.5"),
+        (json!({"rope_scaling": {"rope_type": "dynamic", "factor": 4}}), "\"dynamic\""),
+        (json!({"rope_scaling": {"rope_type": "yarn"}}), "factor is missing"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4, "mscale": 1}}), "mscale is 1"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": 4, "beta_slow": 33}}), "beta_slow is 33"),
+        (json!({"rope_scaling": {"factor": 4}}), "rope_type is \"\""),
+        (json!({"rope_scaling": {"type": "linear", "factor": 0.5}}), "factor is 0.5"),
+        (json!({"rope_scaling": llama3}), "high_freq_factor is 4"),
+        (json!({"rope_parameters": {"full_attention": {}}}), "full_attention in the rope parameters"),
+        (json!({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 2e4}}), "expected the same"),
+        (json!({"rope_scaling": [4]}), "rope_scaling is [4]"),
+    ] {
+        let problem = parse(changes).unwrap_err();
+        assert!(problem.contains(expected), "{problem:?} does not say {expected:?}");
+    }
+    for text in ["", "[]", "{", "nul", &"[".repeat(10_000), "{}"] {
+        Config::parse(text).unwrap_err();
+    }
+}
+
+#[test]
+fn ends_of_text_are_merged() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = Config::open(&directory.path().into()).unwrap_err().to_string();
+    assert!(error.contains("a Hugging Face model directory has one"), "{error}");
+    let json = json!({"architectures": ["A"], "hidden_size": 64, "intermediate_size": 64,
+        "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 16, "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32, "eos_token_id": 3});
+    std::fs::write(directory.path().join("config.json"), json.to_string()).unwrap();
+    let generation = directory.path().join("generation_config.json");
+    std::fs::write(&generation, r#"{"eos_token_id": [5, 3, 5]}"#).unwrap();
+    assert_eq!(Config::open(&directory.path().into()).unwrap().eos_token_ids, [3, 5]);
+    std::fs::write(&generation, r#"{"eos_token_id": [16]}"#).unwrap();
+    let error = Config::open(&directory.path().into()).unwrap_err().to_string();
+    assert!(error.contains("generation_config.json: eos_token_id is [16]"), "{error}");
+}

@@ -1,0 +1,286 @@
+//! The decoder that every family here is: its weights by its [`Design`], and its forward pass.
+
+use super::design::{Biased, Design, NormKind, QueryKeyNorm};
+use super::{Loader, Model, Step, rope};
+use crate::checkpoint::{Config, Rope};
+use crate::error::Result;
+use crate::kernels::matmul::Activations;
+use crate::kernels::{Activation, Heads, LayerNorm, Matrix, RmsNorm, Rotation, Scale};
+use crate::recording::{Buffer, Recorder};
+
+struct Decoder {
+    embedding: Matrix,
+    embedding_scale: Scale,
+    /// Learned positions, `[positions, hidden]`.
+    positions: Option<Buffer>,
+    layers: Vec<Layer>,
+    norm: Norm,
+    /// None where the embedding serves.
+    output: Option<Matrix>,
+    heads: Heads,
+    scores: Scale,
+    parallel: bool,
+    activation: Activation,
+    gated: bool,
+    intermediate: usize,
+    logits: Scale,
+}
+
+struct Layer {
+    before_attention: Option<Norm>,
+    /// Rows of q, then k, then v; or by head.
+    qkv: Projection,
+    query_norm: Option<PartNorm>,
+    key_norm: Option<PartNorm>,
+    rotation: Rotation,
+    attention_output: Projection,
+    after_attention: Option<RmsNorm>,
+    before_mlp: Option<Norm>,
+    /// Rows of gate, then up; or just up.
+    up: Projection,
+    down: Projection,
+    after_mlp: Option<RmsNorm>,
+}
+
+#[derive(Clone, Copy)]
+enum Norm {
+    Rms(RmsNorm),
+    Layer(LayerNorm),
+}
+
+/// A norm of parts of a row: where the first one starts, and how many there are.
+struct PartNorm {
+    norm: RmsNorm,
+    parts: (usize, usize),
+}
+
+struct Projection {
+    weight: Matrix,
+    bias: Option<Buffer>,
+}
+
+impl Design {
+    /// Reads the weights.
+    pub fn load(&self, c: &Config, loader: &mut Loader<'_>) -> Result<Box<dyn Model>> {
+        let (names, hidden, embedding) = (self.names, c.hidden_size, loader.weights.embedding);
+        let rooted = |name: &str| format!("{}{name}", names.root);
+        let table = |name: String| vec![(format!("{name}.weight"), c.vocab_size)];
+        let embedding_matrix = loader.matrix(&table(rooted(names.embedding)), hidden, embedding)?;
+        let positions = match names.positions {
+            Some(name) => {
+                let shape = [c.max_position_embeddings, hidden];
+                Some(loader.rows(&format!("{}.weight", rooted(name)), shape, loader.positions)?)
+            }
+            None => None,
+        };
+        let mut rotations = Vec::new();
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (i, layer) in self.layers.iter().enumerate() {
+            let rotation = rotation(layer.rope, &mut rotations, loader)?;
+            layers.push(self.load_layer(c, loader, &rooted(&format!("{}.{i}", names.layers)), rotation)?);
+        }
+        let norm = self.norm(loader, &rooted(names.last_norm), hidden)?;
+        let output = match c.tie_word_embeddings {
+            true => None,
+            false => Some(loader.matrix(&table(names.output.to_owned()), hidden, embedding)?),
+        };
+        Ok(Box::new(Decoder {
+            embedding: embedding_matrix,
+            embedding_scale: Scale::by(self.embedding_scale),
+            positions,
+            layers,
+            norm,
+            output,
+            heads: self.heads,
+            scores: self.scores,
+            parallel: self.parallel,
+            activation: self.activation,
+            gated: self.gated,
+            intermediate: c.intermediate_size,
+            logits: self.logits,
+        }))
+    }
+
+    fn load_layer(
+        &self,
+        c: &Config,
+        loader: &mut Loader<'_>,
+        layer: &str,
+        rotation: Rotation,
+    ) -> Result<Layer> {
+        let (names, hidden) = (self.names, c.hidden_size);
+        let (q, kv) = (c.num_attention_heads * c.head_dim, c.num_key_value_heads * c.head_dim);
+        let Biased { qkv, attention_output, mlp } = self.biased;
+        let named = |name: &str| format!("{layer}.{name}");
+        let up = if self.gated { 2 * c.intermediate_size } else { c.intermediate_size };
+        let qkv_rows: &[usize] = if names.qkv.len() == 3 { &[q, kv, kv] } else { &[q + 2 * kv] };
+        let up_rows: &[usize] = if names.up.len() == 2 { &[up / 2, up / 2] } else { &[up] };
+        let mut projection = |tensors: &[&str], rows: &[usize], cols: usize, biased: bool| {
+            let parts = |what: &str| -> Vec<(String, usize)> {
+                let name = |name: &&str| format!("{layer}.{name}.{what}");
+                tensors.iter().map(name).zip(rows.iter().copied()).collect()
+            };
+            let weight = match self.transposed {
+                true => loader.transposed(&parts("weight"), cols, loader.weights.linear)?,
+                false => loader.matrix(&parts("weight"), cols, loader.weights.linear)?,
+            };
+            Ok(Projection { weight, bias: if biased { Some(loader.vectors(&parts("bias"))?) } else { None } })
+        };
+        let qkv = projection(names.qkv, qkv_rows, hidden, qkv)?;
+        let output = projection(&[names.attention_output], &[hidden], q, attention_output)?;
+        let up = projection(names.up, up_rows, hidden, mlp)?;
+        let down = projection(&[names.down], &[hidden], c.intermediate_size, mlp)?;
+        let mut part_norm = |name: &str, first: usize, heads: usize| {
+            let (width, count) = match self.query_key_norm {
+                None => return Ok(None),
+                Some(QueryKeyNorm::ByHead) => (c.head_dim, heads),
+                Some(QueryKeyNorm::Whole) => (heads * c.head_dim, 1),
+            };
+            Ok(Some(PartNorm { norm: self.rms_norm(loader, &named(name), width)?, parts: (first, count) }))
+        };
+        let query_norm = part_norm(names.query_norm, 0, c.num_attention_heads)?;
+        let key_norm = part_norm(names.key_norm, q, c.num_key_value_heads)?;
+        let mut before =
+            |name: Option<&str>| name.map(|name| self.norm(loader, &named(name), hidden)).transpose();
+        let (before_attention, before_mlp) = (before(names.before_attention)?, before(names.before_mlp)?);
+        let mut after =
+            |name: Option<&str>| name.map(|name| self.rms_norm(loader, &named(name), hidden)).transpose();
+        let (after_attention, after_mlp) = (after(names.after_attention)?, after(names.after_mlp)?);
+        Ok(Layer {
+            before_attention,
+            qkv,
+            query_norm,
+            key_norm,
+            rotation,
+            attention_output: output,
+            after_attention,
+            before_mlp,
+            up,
+            down,
+            after_mlp,
+        })
+    }
+
+    fn norm(&self, loader: &mut Loader<'_>, name: &str, width: usize) -> Result<Norm> {
+        if self.norm != NormKind::Layer {
+            return Ok(Norm::Rms(self.rms_norm(loader, name, width)?));
+        }
+        let weight = loader.vector(&format!("{name}.weight"), width)?;
+        let bias = loader.vector(&format!("{name}.bias"), width)?;
+        Ok(Norm::Layer(LayerNorm { weight, bias, eps: self.eps }))
+    }
+
+    fn rms_norm(&self, loader: &mut Loader<'_>, name: &str, width: usize) -> Result<RmsNorm> {
+        let weight = loader.vector(&format!("{name}.weight"), width)?;
+        Ok(RmsNorm { weight, one_plus: self.norm == NormKind::RmsOnePlus, eps: self.eps })
+    }
+}
+
+/// The tensor in which a GGUF file has what frequencies are divided by, in place of the rule that made it.
+const FACTORS: &str = "rope_freqs.weight";
+
+/// The angles of a layer; layers that turn alike share them.
+fn rotation(
+    rope: Option<Rope>,
+    made: &mut Vec<(Option<Rope>, Rotation)>,
+    loader: &mut Loader<'_>,
+) -> Result<Rotation> {
+    if let Some((_, rotation)) = made.iter().find(|(other, _)| *other == rope) {
+        return Ok(*rotation);
+    }
+    let (angles, pairs) = match rope {
+        Some(rope) => {
+            let pairs = rope.rotary_dim / 2;
+            let factors = loader.optional(FACTORS, pairs)?;
+            (rope::rotation(rope, factors.as_deref(), loader.positions), pairs)
+        }
+        // The kernel wants a table, though it will not look at it.
+        None => (vec![1.0, 0.0], 0),
+    };
+    let rotation = Rotation { table: loader.table(&angles, "rotation")?, pairs };
+    made.push((rope, rotation));
+    Ok(rotation)
+}
+
+impl Norm {
+    fn apply(self, r: &mut Recorder<'_>, rows: Buffer, capacity: usize, x: Buffer) -> Buffer {
+        match self {
+            Norm::Rms(norm) => r.rms_norm(rows, capacity, x, norm),
+            Norm::Layer(norm) => r.layer_norm(rows, capacity, x, norm),
+        }
+    }
+}
+
+impl Projection {
+    /// `x · Wᵀ + b`
+    fn apply(&self, r: &mut Recorder<'_>, x: Activations, name: &'static str) -> Buffer {
+        let out = r.matmul(x, &self.weight, name);
+        if let Some(bias) = self.bias {
+            r.add_bias(x.rows, x.capacity, bias, out);
+        }
+        out
+    }
+
+    /// `to += x · Wᵀ + b`, or what a norm makes of that.
+    fn add(&self, r: &mut Recorder<'_>, x: Activations, norm: Option<RmsNorm>, to: Buffer) {
+        if let Some(norm) = norm {
+            let y = self.apply(r, x, "branch");
+            return r.rms_norm_add(x.rows, x.capacity, y, norm, to);
+        }
+        r.matmul_add(x, &self.weight, to);
+        if let Some(bias) = self.bias {
+            r.add_bias(x.rows, x.capacity, bias, to);
+        }
+    }
+}
+
+impl Model for Decoder {
+    fn hidden_size(&self) -> usize {
+        self.embedding.cols
+    }
+
+    fn forward(&self, r: &mut Recorder<'_>, Step { rows, capacity, caches }: Step<'_>) -> Buffer {
+        let of = |values| Activations { rows, capacity, values };
+        let normed = |r: &mut Recorder<'_>, norm: Option<Norm>, x: Buffer| match norm {
+            Some(norm) => norm.apply(r, rows, capacity, x),
+            None => x,
+        };
+        r.label("the embedding");
+        let x = r.temporary(capacity * self.embedding.cols, "residual"); // [rows, hidden]
+        r.embed(rows, capacity, &self.embedding, x);
+        r.scale(rows, capacity, x, self.embedding_scale);
+        if let Some(table) = self.positions {
+            r.add_position(rows, capacity, table, x);
+        }
+        for (i, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
+            r.label(format!("layer {i}"));
+            let h = normed(r, layer.before_attention, x); //        [rows, hidden]
+            let parallel = self.parallel.then(|| normed(r, layer.before_mlp, x)); // [rows, hidden]
+            let qkv = layer.qkv.apply(r, of(h), "qkv"); //          [rows, (heads + 2·kv_heads) · head_dim]
+            for norm in layer.query_norm.iter().chain(&layer.key_norm) {
+                r.head_norm(rows, capacity, qkv, norm.norm, norm.parts);
+            }
+            let q = r.rope_and_store(rows, capacity, (qkv, self.heads), layer.rotation, cache);
+            let a = r.attention(rows, capacity, q, self.scores, cache); // [rows, heads · head_dim]
+            layer.attention_output.add(r, of(a), layer.after_attention, x);
+            let h = parallel.unwrap_or_else(|| normed(r, layer.before_mlp, x)); // [rows, hidden]
+            let up = layer.up.apply(r, of(h), "up"); //             [rows, intermediate], twice that if gated
+            let g = r.activate(rows, capacity, up, self.intermediate, self.activation, self.gated);
+            layer.down.add(r, of(g), layer.after_mlp, x);
+        }
+        x
+    }
+
+    fn logits(&self, r: &mut Recorder<'_>, rows: Buffer, capacity: usize, x: Buffer) -> Buffer {
+        r.label("the output layer");
+        let values = self.norm.apply(r, rows, capacity, x); // [rows, hidden]
+        let weight = self.output.as_ref().unwrap_or(&self.embedding);
+        let logits = r.matmul(Activations { rows, capacity, values }, weight, "logits"); // [rows, vocab]
+        r.scale(rows, capacity, logits, self.logits);
+        logits
+    }
+
+    fn logits_stride(&self) -> usize {
+        self.embedding.stride()
+    }
+}

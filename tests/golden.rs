@@ -8,7 +8,7 @@ use pollster::block_on;
 use sixteen_states::engine::{Engine, Request, Sampling, Text};
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 17] = [
+const MODELS: [&str; 20] = [
     "llama",
     "llama-gqa-llama3",
     "llama-linear-bias",
@@ -17,6 +17,9 @@ const MODELS: [&str; 17] = [
     "sharded",
     "qwen2",
     "qwen3",
+    "qwen3-moe",
+    "mixtral",
+    "smollm3",
     "olmo2",
     "granite",
     "phi3",
@@ -80,8 +83,8 @@ fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
 /// that it gets alone, whatever else is in the batch.
 #[test]
 fn a_batch_gives_what_each_prompt_gives_alone() {
-    for device in devices() {
-        let name = "llama-gqa-llama3";
+    let names = ["llama-gqa-llama3", "gemma3", "qwen3-moe"];
+    for (device, name) in devices().iter().flat_map(|device| names.map(|name| (device, name))) {
         let tokens = ids(&json(&format!("tiny/{name}/reference.json"))["ids"]);
         let mut alone = open(device.open(true), &path(name), packing(4, 32), 1);
         let mut together = open(device.open(true), &path(name), packing(4, 32), 3);

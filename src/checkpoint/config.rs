@@ -167,6 +167,9 @@ impl Config {
             let divisor = format!("a divisor of num_attention_heads ({num_attention_heads})");
             return Err(format!("num_key_value_heads is {num_key_value_heads}, expected {divisor}"));
         }
+        if architecture == "GPTNeoXForCausalLM" && num_key_value_heads != num_attention_heads {
+            return Err(fields.wrong("num_key_value_heads", "num_attention_heads in this architecture"));
+        }
         // Kernels count in 32 bits. None of these factors is so large that the products overflow 64.
         for (rows, count) in [
             ("vocab_size", vocab_size),

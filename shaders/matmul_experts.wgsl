@@ -9,11 +9,10 @@
 // Expects: K, N (a multiple of 8), COUNT (rows of this shard of W), FIRST (the first of them), SLOTS, SPREAD, GROUP,
 // GROUPS, SPLITS, WG = 16 · SPLITS; a format. Grid: (tiles of N rows, rows, slots if SPREAD).
 
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> chosen: array<u32>;    // [rows, SLOTS] e(r, s)
-@group(0) @binding(2) var<storage, read> weights: array<f32>;   // [rows, SLOTS]
-@group(0) @binding(3) var<storage, read> x: array<vec4<f32>>;   // [rows, K], or [rows, SLOTS · K]
-@group(0) @binding(4) var<storage, read_write> out: array<f32>; // [rows, SLOTS · N], or [rows, N]
+@group(0) @binding(0) var<storage, read> chosen: array<u32>;    // [rows, SLOTS] e(r, s), NONE for rows not in use
+@group(0) @binding(1) var<storage, read> weights: array<f32>;   // [rows, SLOTS]
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;   // [rows, K], or [rows, SLOTS · K]
+@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, SLOTS · N], or [rows, N]
 
 var<workgroup> partial: array<vec4<f32>, WG>;
 
@@ -25,7 +24,7 @@ fn here(expert: u32, n: u32) -> bool {
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = workgroup.y;
-    if rows[row].sequence == NONE {
+    if chosen[row * SLOTS] == NONE {
         return;
     }
     let quad_row = workgroup.x * 64u + lane % 16u * 4u;

@@ -1,5 +1,6 @@
 // Which experts a token goes through (arXiv:1701.06538): the SLOTS greatest of softmax(likes[r]), each with its
-// probability; where NORMED, those are divided by their sum. Of equal ones the first comes first.
+// probability; where NORMED, those are divided by their sum. Of equal ones the first comes first. Rows that are not in
+// use choose NONE, so that who reads the choice need not read the row table.
 // Expects: EXPERTS, STRIDE (numbers of a row of likes), SLOTS, NORMED, ROWS, WG. Grid: (rows / WG).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
@@ -14,6 +15,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         return;
     }
     if rows[row].sequence == NONE {
+        for (var slot = 0u; slot < SLOTS; slot++) {
+            chosen[row * SLOTS + slot] = NONE;
+        }
         return;
     }
     let base = row * STRIDE;

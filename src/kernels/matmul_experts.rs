@@ -2,15 +2,15 @@
 
 use super::case::{Builder, Compare};
 use super::matmul::{Activations, test_matrix, test_packings};
-use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, Matrix, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "matmul_experts",
     wgsl: &[wgsl!("matmul_experts.wgsl")],
-    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
+    // No more than four: a format may have four planes, and eight is what every device can bind.
+    access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: false,
     twin,
     cases,
@@ -22,7 +22,7 @@ const SPLITS: usize = 16;
 /// Which experts each row goes through; see [`Recorder::route`].
 #[derive(Clone, Copy, Debug)]
 pub struct Experts {
-    /// Their numbers, `[capacity, slots]`.
+    /// Their numbers, `[capacity, slots]`; `NONE` in rows that are not in use.
     pub chosen: Buffer,
     /// Their weights, `[capacity, slots]`.
     pub weights: Buffer,
@@ -68,7 +68,7 @@ impl Recorder<'_> {
                 .u32("SPLITS", SPLITS)
                 .u32("WG", 16 * SPLITS);
             let grid = [rows.div_ceil(TILE_ROWS), x.capacity, if spread { experts.slots } else { 1 }];
-            let bindings = [x.rows, experts.chosen, experts.weights, x.values, out].map(Into::into);
+            let bindings = [experts.chosen, experts.weights, x.values, out].map(Into::into);
             let planes = shard.planes.iter().map(|&p| p.into()).collect();
             let format = Some(weight.packing.format.name);
             self.dispatch_weight(KERNEL.name, format, consts, bindings, planes, grid);
@@ -77,14 +77,14 @@ impl Recorder<'_> {
 }
 
 fn twin(mut call: Invocation<'_>) {
-    let [rows, chosen, weights, x, out] = call.take();
-    let (rows, chosen, weights) = (rows.words(), chosen.words(), weights.floats());
+    let [chosen, weights, x, out] = call.take();
+    let (chosen, weights) = (chosen.words(), weights.floats());
     let (x, out) = (x.floats(), out.floats_mut());
     let [k, n, count, first, slots] = ["K", "N", "COUNT", "FIRST", "SLOTS"].map(|c| call.consts.get(c));
     let spread = call.consts.flag("SPREAD");
     let capacity = chosen.len() / slots;
     let mut tile = vec![0.0; TILE_ROWS * k];
-    for r in (0..capacity).filter(|&r| active(rows, r).is_some()) {
+    for r in (0..capacity).filter(|&r| chosen[r * slots] != NONE) {
         let mut sums = vec![0.0; n];
         for slot in 0..slots {
             let expert = chosen[r * slots + slot] as usize;
@@ -128,8 +128,9 @@ fn cases() -> Vec<Case> {
             let kind = if spread { "up" } else { "down" };
             let name = format!("{kind}, {} {slots} of {count} experts of {n}x{k}", packing.name());
             let mut b = Builder::new(&name);
-            let rows = b.used_rows(6, 5);
-            let chosen = (0..6 * slots).map(|_| b.random() % count as u32).collect();
+            let rows = b.used_rows(6, 5); // not looked at
+            let mut chosen: Vec<u32> = (0..6 * slots).map(|_| b.random() % count as u32).collect();
+            chosen[5 * slots..].fill(NONE);
             let chosen = b.words("chosen", chosen);
             let weights = b.normals("weights", 6 * slots);
             let x = b.normals("x", 6 * k * if spread { 1 } else { slots });

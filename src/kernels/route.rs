@@ -2,7 +2,7 @@
 
 use super::case::{Builder, Compare, F32};
 use super::twin::active;
-use super::{Access, Case, Experts, Invocation, Kernel, wgsl};
+use super::{Access, Case, Experts, Invocation, Kernel, NONE, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
@@ -50,6 +50,7 @@ fn twin(mut call: Invocation<'_>) {
     let normed = call.consts.flag("NORMED");
     for (r, likes) in likes.chunks_exact(stride).enumerate() {
         if active(rows, r).is_none() {
+            chosen[r * slots..][..slots].fill(NONE);
             continue;
         }
         let mut order: Vec<usize> = (0..experts).collect();

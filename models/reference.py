@@ -218,6 +218,10 @@ def tiny_one(name, seed):
         "greedy_ids": new,
         "margins": short(margins),
     }
+    if name in ("gemma2", "gpt-neox"):
+        # What the last position looks at, in each layer and head.
+        seen = model(torch.tensor([ids]), use_cache=False, output_attentions=True).attentions
+        reference["attention"] = short(torch.stack([layer[0, :, -1] for layer in seen]))
     if name == "smollm3":
         path = directory / "config.json"
         known = {"architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3"}

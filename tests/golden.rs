@@ -79,6 +79,30 @@ fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
     }
 }
 
+/// The weights of attention, which no kernel stores, where scores are capped and heads rotate in part.
+#[test]
+fn attention_equals_the_reference() {
+    for device in devices() {
+        for name in ["gemma2", "gpt-neox"] {
+            let reference = json(&format!("tiny/{name}/reference.json"));
+            let mut engine = open(device.open(true), &path(name), packing(16, 64), 1);
+            let found = block_on(engine.attention(&ids(&reference["ids"]))).unwrap();
+            let expected = reference["attention"].as_array().unwrap();
+            assert_eq!(found.len(), expected.len());
+            for (layer, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let expected = expected.as_array().unwrap();
+                assert_eq!(found.len(), expected.len());
+                for (head, (rows, expected)) in found.iter().zip(expected).enumerate() {
+                    let pairs = rows.last().unwrap().iter().zip(numbers(expected));
+                    let error = pairs.map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+                    let what = format!("{name} on {}, layer {layer}, head {head}", device.name);
+                    assert!(error < 2e-3, "{what}: weights are off by {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
 /// Many sequences at once, of different lengths, more of them than there is room for: each gets the tokens
 /// that it gets alone, whatever else is in the batch.
 #[test]

@@ -95,6 +95,7 @@ impl Plan {
         let weight_bytes = weight_bytes(config, checkpoint, options);
         let rotation = (positions * config.head_dim * 4) as u64;
         fits(rotation, "the angles of all positions")?;
+        let rotation = rotation * if config.rope_local_base_freq.is_some() { 2 } else { 1 };
         let widest = config.vocab_size.max(2 * config.intermediate_size).max(config.hidden_size);
         let steps = ((PREFILL + options.sequences) * (widest + 4 * config.hidden_size) * 4) as u64;
         let memory =
@@ -125,6 +126,8 @@ fn weight_bytes(config: &Config, checkpoint: &Checkpoint, options: &OpenOptions<
         .map(|info| match info.shape[..] {
             [rows, cols] if rows == config.vocab_size => options.weights.embedding.bytes(rows, cols),
             [rows, cols] => options.weights.linear.bytes(rows, cols),
+            // Masks, which old checkpoints of GPT-2 and GPT-NeoX hold and no decoder reads.
+            _ if info.shape.len() > 2 => 0,
             _ => info.elements as u64 * 4,
         })
         .sum()

@@ -30,7 +30,8 @@
 //!   and a line in [`kernels::KERNELS`]. The tests and `infer devices --check` find it there.
 //! - **A weight format**: `shaders/format/NAME.wgsl` with `load_group` and `load_block`,
 //!   `src/format/NAME.rs`, and a line in [`format::FORMATS`]. Every kernel that reads weights can use it.
-//! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`].
+//! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`]; what its configuration means by
+//!   names, defaults and settings of its own: `src/checkpoint/config/family.rs`.
 //! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`].
 //! - **A task**: `src/experiment/tasks/NAME.rs` and a line in [`experiment::tasks::TASKS`].
 //!

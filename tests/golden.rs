@@ -8,7 +8,7 @@ use pollster::block_on;
 use sixteen_states::engine::{Engine, Request, Sampling, Text};
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 17] = [
+const MODELS: [&str; 20] = [
     "llama",
     "llama-gqa-llama3",
     "llama-linear-bias",
@@ -17,6 +17,9 @@ const MODELS: [&str; 17] = [
     "sharded",
     "qwen2",
     "qwen3",
+    "qwen3-moe",
+    "mixtral",
+    "smollm3",
     "olmo2",
     "granite",
     "phi3",
@@ -76,12 +79,36 @@ fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
     }
 }
 
+/// The weights of attention, which no kernel stores, where scores are capped and heads rotate in part.
+#[test]
+fn attention_equals_the_reference() {
+    for device in devices() {
+        for name in ["gemma2", "gpt-neox"] {
+            let reference = json(&format!("tiny/{name}/reference.json"));
+            let mut engine = open(device.open(true), &path(name), packing(16, 64), 1);
+            let found = block_on(engine.attention(&ids(&reference["ids"]))).unwrap();
+            let expected = reference["attention"].as_array().unwrap();
+            assert_eq!(found.len(), expected.len());
+            for (layer, (found, expected)) in found.iter().zip(expected).enumerate() {
+                let expected = expected.as_array().unwrap();
+                assert_eq!(found.len(), expected.len());
+                for (head, (rows, expected)) in found.iter().zip(expected).enumerate() {
+                    let pairs = rows.last().unwrap().iter().zip(numbers(expected));
+                    let error = pairs.map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+                    let what = format!("{name} on {}, layer {layer}, head {head}", device.name);
+                    assert!(error < 2e-3, "{what}: weights are off by {error:.1e}");
+                }
+            }
+        }
+    }
+}
+
 /// Many sequences at once, of different lengths, more of them than there is room for: each gets the tokens
 /// that it gets alone, whatever else is in the batch.
 #[test]
 fn a_batch_gives_what_each_prompt_gives_alone() {
-    for device in devices() {
-        let name = "llama-gqa-llama3";
+    let names = ["llama-gqa-llama3", "gemma3", "qwen3-moe"];
+    for (device, name) in devices().iter().flat_map(|device| names.map(|name| (device, name))) {
         let tokens = ids(&json(&format!("tiny/{name}/reference.json"))["ids"]);
         let mut alone = open(device.open(true), &path(name), packing(4, 32), 1);
         let mut together = open(device.open(true), &path(name), packing(4, 32), 3);

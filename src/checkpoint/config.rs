@@ -29,7 +29,7 @@ pub struct Config {
     pub model_type: String,
     /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Width inside the MLP.
+    /// Width inside the MLP, or inside an expert.
     pub intermediate_size: usize,
     /// Layers.
     pub num_hidden_layers: usize,
@@ -49,6 +49,8 @@ pub struct Config {
     pub rope: Rope,
     /// Base of the rotary embedding of the layers with a window, which is not scaled; none where it is that of all.
     pub rope_local_base_freq: Option<f64>,
+    /// For each layer, whether it does *not* rotate queries and keys. (In `config.json` those are zeros.)
+    pub no_rope_layers: Vec<bool>,
     /// Longest text that the model is made for.
     pub max_position_embeddings: usize,
     /// Whether the output matrix is the embedding.
@@ -59,6 +61,12 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Whether queries, keys and values have biases, in StableLM.
     pub use_qkv_bias: bool,
+    /// Experts of an MLP; 0 where it is not made of experts.
+    pub num_experts: usize,
+    /// How many of them a token goes through.
+    pub num_experts_per_tok: usize,
+    /// Whether the weights of those add up to 1.
+    pub norm_topk_prob: bool,
     /// Whether attention and MLP read the same residual stream, in GPT-NeoX.
     pub use_parallel_residual: bool,
     /// Scores of attention are divided by the root of this, in Gemma; none for the size of a head.
@@ -161,6 +169,9 @@ impl Config {
             let divisor = format!("a divisor of num_attention_heads ({num_attention_heads})");
             return Err(format!("num_key_value_heads is {num_key_value_heads}, expected {divisor}"));
         }
+        if architecture == "GPTNeoXForCausalLM" && num_key_value_heads != num_attention_heads {
+            return Err(fields.wrong("num_key_value_heads", "num_attention_heads in this architecture"));
+        }
         // Kernels count in 32 bits. None of these factors is so large that the products overflow 64.
         for (rows, count) in [
             ("vocab_size", vocab_size),
@@ -178,7 +189,8 @@ impl Config {
             return Err(fields.wrong("hidden_act", &names.join(" or ")));
         }
         family.refuse_others(fields)?;
-        let rope = Rope::of(fields, family, head_dim)?;
+        let (num_experts, num_experts_per_tok) = family.experts(fields, hidden_size, intermediate_size)?;
+        let (rope, rope_local_base_freq) = Rope::of(fields, family, head_dim)?;
         // What is made for the original length works at a multiple of it, whether or not the limit was raised too.
         let stretched = match rope.rope_scaling {
             RopeScaling::Yarn { factor, original_max_position_embeddings: original, .. } => {
@@ -200,13 +212,17 @@ impl Config {
             hidden_act,
             norm_eps: fields.number(family.eps, 1e-12, 0.1, None)? as f32,
             rope,
-            rope_local_base_freq: number("rope_local_base_freq", [1.0, 1e12])?,
+            rope_local_base_freq,
+            no_rope_layers: family.no_rope_layers(fields, num_hidden_layers)?,
             max_position_embeddings: fields
                 .size("max_position_embeddings", MAX_POSITIONS, None)?
                 .max(stretched),
             tie_word_embeddings: fields.flag("tie_word_embeddings", family.tied)?,
             attention_bias: family.switch(fields, "attention_bias")?,
             mlp_bias: family.switch(fields, "mlp_bias")?,
+            num_experts,
+            num_experts_per_tok,
+            norm_topk_prob: family.switch(fields, "norm_topk_prob")?,
             use_qkv_bias: family.switch(fields, "use_qkv_bias")?,
             use_parallel_residual: family.switch(fields, "use_parallel_residual")?,
             query_pre_attn_scalar: number("query_pre_attn_scalar", [1e-3, 1e6])?,

@@ -302,6 +302,8 @@ impl Bench {
         let (engine, config) = (&self.session.engine, self.session.engine.config());
         let embedding = self.session.description.embedding_bytes();
         let weights = engine.memory().weight_bytes - if config.tie_word_embeddings { 0 } else { embedding };
+        let resting = resting_parameters(config, work.sequences) / self.parameters.max(1) as f64;
+        let weights = (weights as f64 * (1.0 - resting)) as u64;
         let cached = (work.depth + work.tokens / 2) * work.sequences;
         weights + cached as u64 * engine.cache_bytes_per_token()
     }
@@ -311,7 +313,8 @@ impl Bench {
         let config = self.session.engine.config();
         let seen = work.depth + work.tokens / 2;
         let attention = 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim * seen;
-        2.0 * layer_parameters(config, self.parameters) + attention as f64
+        let layers = layer_parameters(config, self.parameters) - resting_parameters(config, 1);
+        2.0 * layers + attention as f64
     }
 }
 
@@ -319,6 +322,12 @@ impl Bench {
 fn layer_parameters(config: &Config, parameters: u64) -> f64 {
     let table = (config.vocab_size * config.hidden_size) as u64;
     parameters.saturating_sub(table * if config.tie_word_embeddings { 1 } else { 2 }) as f64
+}
+
+/// Parameters of those experts that so many tokens leave alone, if each goes through others.
+fn resting_parameters(config: &Config, tokens: usize) -> f64 {
+    let resting = config.num_experts.saturating_sub(config.num_experts_per_tok * tokens);
+    (config.num_hidden_layers * resting) as f64 * (3 * config.intermediate_size * config.hidden_size) as f64
 }
 
 /// As users of llama-bench know them.

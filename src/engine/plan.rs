@@ -95,6 +95,7 @@ impl Plan {
         let weight_bytes = weight_bytes(config, checkpoint, options);
         let rotation = (positions * config.head_dim * 4) as u64;
         fits(rotation, "the angles of all positions")?;
+        let rotation = rotation * if config.rope_local_base_freq.is_some() { 2 } else { 1 };
         let widest = config.vocab_size.max(2 * config.intermediate_size).max(config.hidden_size);
         let steps = ((PREFILL + options.sequences) * (widest + 4 * config.hidden_size) * 4) as u64;
         let memory =
@@ -129,6 +130,8 @@ fn weight_bytes(config: &Config, checkpoint: &Checkpoint, options: &OpenOptions<
                 let asked = if embedding { options.weights.embedding } else { options.weights.linear };
                 own.unwrap_or(asked).bytes(rows, cols)
             }
+            // Masks, which old checkpoints of GPT-2 and GPT-NeoX hold and no decoder reads.
+            _ if info.shape.len() > 2 => 0,
             _ => info.elements as u64 * 4,
         })
         .sum()

@@ -173,7 +173,8 @@ pub fn rounded_before(losses: &[(String, Loss)]) -> bool {
 
 /// Whether a tensor is the embedding or the output matrix.
 pub fn is_embedding(tensor: &str) -> bool {
-    ["embed_tokens", "lm_head"].iter().any(|name| tensor.contains(name))
+    // Llama's and most others', GPT-NeoX's, GPT-2's.
+    ["embed_tokens", "lm_head", "embed_in", "embed_out", "wte"].iter().any(|name| tensor.contains(name))
 }
 
 /// The packed format that holds exactly what a treatment leaves.

@@ -18,10 +18,12 @@ mod head_norm;
 mod layer_norm;
 mod log_prob;
 pub mod matmul;
+mod matmul_experts;
 mod matrix;
 mod multiply_add;
 mod rms_norm;
 mod rope_store;
+mod route;
 pub mod sample;
 mod scale;
 mod twin;
@@ -31,6 +33,7 @@ pub use attention::Cache;
 pub use case::{Case, Compare, Input};
 pub use divergence::Divergence;
 pub use layer_norm::LayerNorm;
+pub use matmul_experts::Experts;
 pub use matrix::{Matrix, Shard};
 pub use rms_norm::RmsNorm;
 pub use rope_store::{Heads, Rotation};
@@ -51,6 +54,8 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul::UNIFORM,
     &matmul::SPLIT,
     &matmul::TILE,
+    &matmul_experts::KERNEL,
+    &route::KERNEL,
     &add_bias::KERNEL,
     &head_norm::KERNEL,
     &rope_store::KERNEL,

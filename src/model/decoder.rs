@@ -4,6 +4,7 @@ use super::design::{Biased, Design, NormKind, QueryKeyNorm};
 use super::{Loader, Model, Step, rope};
 use crate::checkpoint::{Config, Rope};
 use crate::error::Result;
+use crate::format::Packing;
 use crate::kernels::matmul::Activations;
 use crate::kernels::{Activation, Heads, LayerNorm, Matrix, RmsNorm, Rotation, Scale};
 use crate::recording::{Buffer, Recorder};
@@ -36,10 +37,26 @@ struct Layer {
     attention_output: Projection,
     after_attention: Option<RmsNorm>,
     before_mlp: Option<Norm>,
-    /// Rows of gate, then up; or just up.
-    up: Projection,
-    down: Projection,
+    mlp: Mlp,
     after_mlp: Option<RmsNorm>,
+}
+
+enum Mlp {
+    Dense {
+        /// Rows of gate, then up; or just up.
+        up: Projection,
+        down: Projection,
+    },
+    Experts {
+        /// `[experts, hidden]`
+        router: Matrix,
+        /// Of each expert rows of gate, then up.
+        up: Matrix,
+        /// Of each expert `[hidden, intermediate]`.
+        down: Matrix,
+        /// How many of them a token goes through, and whether their weights add up to 1.
+        choice: (usize, bool),
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -128,8 +145,13 @@ impl Design {
         };
         let qkv = projection(names.qkv, qkv_rows, hidden, qkv)?;
         let output = projection(&[names.attention_output], &[hidden], q, attention_output)?;
-        let up = projection(names.up, up_rows, hidden, mlp)?;
-        let down = projection(&[names.down], &[hidden], c.intermediate_size, mlp)?;
+        let mlp = match self.experts {
+            None => Mlp::Dense {
+                up: projection(names.up, up_rows, hidden, mlp)?,
+                down: projection(&[names.down], &[hidden], c.intermediate_size, mlp)?,
+            },
+            Some(choice) => self.load_experts(c, loader, layer, choice)?,
+        };
         let mut part_norm = |name: &str, first: usize, heads: usize| {
             let (width, count) = match self.query_key_norm {
                 None => return Ok(None),
@@ -155,9 +177,34 @@ impl Design {
             attention_output: output,
             after_attention,
             before_mlp,
-            up,
-            down,
+            mlp,
             after_mlp,
+        })
+    }
+
+    fn load_experts(
+        &self,
+        c: &Config,
+        loader: &mut Loader<'_>,
+        layer: &str,
+        choice: (usize, bool),
+    ) -> Result<Mlp> {
+        let (router, experts) = self.names.experts;
+        let (hidden, inner, linear) = (c.hidden_size, c.intermediate_size, loader.weights.linear);
+        let all = |names: &[&str], rows: usize| -> Vec<(String, usize)> {
+            let of = |expert| {
+                names.iter().map(move |name| (format!("{layer}.{experts}.{expert}.{name}.weight"), rows))
+            };
+            (0..c.num_experts).flat_map(of).collect()
+        };
+        // It is small, and a wrong choice costs more than a wrong weight.
+        let router =
+            loader.matrix(&[(format!("{layer}.{router}.weight"), c.num_experts)], hidden, Packing::F16)?;
+        Ok(Mlp::Experts {
+            router,
+            up: loader.matrix(&all(self.names.up, inner), hidden, linear)?,
+            down: loader.matrix(&all(&[self.names.down], hidden), inner, linear)?,
+            choice,
         })
     }
 
@@ -264,9 +311,21 @@ impl Model for Decoder {
             let a = r.attention(rows, capacity, q, self.scores, cache); // [rows, heads · head_dim]
             layer.attention_output.add(r, of(a), layer.after_attention, x);
             let h = parallel.unwrap_or_else(|| normed(r, layer.before_mlp, x)); // [rows, hidden]
-            let up = layer.up.apply(r, of(h), "up"); //             [rows, intermediate], twice that if gated
-            let g = r.activate(rows, capacity, up, self.intermediate, self.activation, self.gated);
-            layer.down.add(r, of(g), layer.after_mlp, x);
+            match &layer.mlp {
+                Mlp::Dense { up, down } => {
+                    let up = up.apply(r, of(h), "up"); //           [rows, intermediate], twice that if gated
+                    let g = r.activate(rows, capacity, up, self.intermediate, self.activation, self.gated);
+                    down.add(r, of(g), layer.after_mlp, x);
+                }
+                Mlp::Experts { router, up, down, choice } => {
+                    let likes = r.matmul(of(h), router, "router"); // [rows, experts]
+                    let experts = r.route(rows, capacity, likes, router.rows, *choice);
+                    let up = r.experts_up(of(h), up, experts); //   [rows, gate of all slots, up of all slots]
+                    let inner = experts.slots * self.intermediate;
+                    let g = r.activate(rows, capacity, up, inner, self.activation, self.gated);
+                    r.experts_down(of(g), down, experts, x);
+                }
+            }
         }
         x
     }

@@ -23,6 +23,8 @@ pub(super) struct Design {
     pub parallel: bool,
     /// Whether the MLP is `down(act(gate(x)) · up(x))`, and not `down(act(up(x)))`.
     pub gated: bool,
+    /// Where the MLP is made of experts, how many of them a token goes through, and whether their weights add up to 1.
+    pub experts: Option<(usize, bool)>,
     /// What the MLP does in between.
     pub activation: Activation,
     /// What is added under the root of a norm.
@@ -64,6 +66,9 @@ pub(super) struct Names {
     /// Gate and up, or both in one; just up where there is no gate.
     pub up: &'static [&'static str],
     pub down: &'static str,
+    /// Where the MLP is made of experts, the matrix that chooses among them, and what theirs begin with before their
+    /// number; `up` and `down` are then named after that.
+    pub experts: (&'static str, &'static str),
     /// The norms of a layer; those that it has.
     pub before_attention: Option<&'static str>,
     pub after_attention: Option<&'static str>,
@@ -115,6 +120,7 @@ impl Names {
         attention_output: "self_attn.o_proj",
         up: &["mlp.gate_proj", "mlp.up_proj"],
         down: "mlp.down_proj",
+        experts: ("", ""),
         before_attention: Some("input_layernorm"),
         after_attention: None,
         before_mlp: Some("post_attention_layernorm"),
@@ -136,6 +142,7 @@ impl Design {
             transposed: false,
             parallel: false,
             gated: true,
+            experts: None,
             activation: activation(&c.hidden_act),
             eps: c.norm_eps,
             embedding_scale: 1.0,
@@ -144,7 +151,8 @@ impl Design {
             layers: c
                 .windows
                 .iter()
-                .map(|&window| LayerDesign { window, rope: Some(rope_of(c, window)) })
+                .zip(&c.no_rope_layers)
+                .map(|(&window, &still)| LayerDesign { window, rope: (!still).then(|| rope_of(c, window)) })
                 .collect(),
         }
     }

@@ -13,10 +13,12 @@ mod gpt_neox;
 mod granite;
 mod llama;
 mod loader;
+mod mixtral;
 mod olmo2;
 mod phi3;
 mod qwen;
 mod rope;
+mod smollm3;
 mod stablelm;
 
 pub use loader::{Loader, Treat, Weights};
@@ -32,6 +34,9 @@ pub const ARCHITECTURES: &[&Architecture] = &[
     &llama::MISTRAL,
     &qwen::QWEN2,
     &qwen::QWEN3,
+    &qwen::QWEN3_MOE,
+    &mixtral::MIXTRAL,
+    &smollm3::SMOLLM3,
     &olmo2::OLMO2,
     &granite::GRANITE,
     &phi3::PHI3,

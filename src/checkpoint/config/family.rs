@@ -21,6 +21,8 @@ pub(super) struct Family {
     /// What they are if left out, where that is not what they would be without.
     numbers: &'static [(&'static str, f64)],
     switches: &'static [(&'static str, bool)],
+    /// Whether the MLP is made of experts.
+    experts: bool,
     /// Which layers `sliding_window` is for where `layer_types` does not say.
     pub windows: Windows,
 }
@@ -58,6 +60,7 @@ const SWITCHES: &[(&str, bool)] = &[
     ("mlp_bias", false),
     ("use_qkv_bias", false),
     ("use_parallel_residual", false),
+    ("norm_topk_prob", false),
     ("qk_layernorm", false),
     ("use_qk_norm", false),
     ("use_bidirectional_attention", false),
@@ -78,6 +81,7 @@ const LLAMA: Family = Family {
     honours: &["attention_bias", "mlp_bias"],
     numbers: &[],
     switches: &[],
+    experts: false,
     windows: Windows::All,
 };
 
@@ -111,6 +115,29 @@ const FAMILIES: &[Family] = &[
         ..LLAMA
     },
     Family { name: "Qwen3ForCausalLM", honours: &["attention_bias"], windows: Windows::Later, ..LLAMA },
+    Family {
+        name: "Qwen3MoeForCausalLM",
+        aliases: &[("intermediate_size", "moe_intermediate_size")],
+        honours: &["attention_bias", "norm_topk_prob"],
+        experts: true,
+        windows: Windows::Later,
+        ..LLAMA
+    },
+    Family {
+        name: "MixtralForCausalLM",
+        aliases: &[("num_experts", "num_local_experts")],
+        honours: &["norm_topk_prob"],
+        switches: &[("norm_topk_prob", true)],
+        experts: true,
+        ..LLAMA
+    },
+    Family {
+        name: "SmolLM3ForCausalLM",
+        tied: true,
+        honours: &["attention_bias", "mlp_bias", "no_rope_layers"],
+        windows: Windows::Later,
+        ..LLAMA
+    },
     Family { name: "Olmo2ForCausalLM", honours: &["attention_bias"], ..LLAMA },
     Family {
         name: "GraniteForCausalLM",
@@ -215,5 +242,46 @@ impl Family {
             true => fields.flag(name, default(self.switches).unwrap_or(without)),
             false => Ok(without),
         }
+    }
+
+    /// For each layer, whether it does not rotate: where `no_rope_layers` has a 0, or else one of every
+    /// `no_rope_layer_interval`.
+    pub fn no_rope_layers(&self, fields: &Fields, layers: usize) -> Result<Vec<bool>, String> {
+        let honoured = self.honours.contains(&"no_rope_layers");
+        let Some(value) = fields.get("no_rope_layers") else {
+            let interval = fields.size("no_rope_layer_interval", 1000, Some(4))?;
+            return Ok((0..layers).map(|i| honoured && (i + 1) % interval == 0).collect());
+        };
+        let expected = format!("0 or 1 for each of {layers} layers");
+        let wrong = || fields.wrong("no_rope_layers", &expected);
+        let list = value.as_array().filter(|list| list.len() == layers).ok_or_else(wrong)?;
+        let still = list.iter().map(|rotates| match rotates.as_u64() {
+            Some(0) if honoured => Ok(true),
+            Some(1) => Ok(false),
+            Some(0) => Err(fields.wrong("no_rope_layers", "1 for each layer in this architecture")),
+            _ => Err(wrong()),
+        });
+        still.collect()
+    }
+
+    /// `num_experts` and `num_experts_per_tok`; 0 where the MLP is not made of experts.
+    pub fn experts(&self, fields: &Fields, hidden: usize, inner: usize) -> Result<(usize, usize), String> {
+        if !self.experts {
+            return Ok((0, 0));
+        }
+        let experts = fields.size("num_experts", 1024, None)?;
+        let active = fields.size("num_experts_per_tok", 64.min(experts), None)?;
+        // Rows of all experts together are counted in 32 bits, and so are the numbers of a tile's columns.
+        if (experts * 2 * inner.max(hidden)) as u64 > u64::from(u32::MAX) {
+            return Err(format!("{} experts of {hidden} × {inner} are more than kernels can count", experts));
+        }
+        // Layers that differ in whether they have experts are not supported.
+        if fields.size("decoder_sparse_step", 1000, Some(1))? != 1 {
+            return Err(fields.wrong("decoder_sparse_step", "1"));
+        }
+        if fields.get("mlp_only_layers").is_some_and(|list| list.as_array().is_none_or(|l| !l.is_empty())) {
+            return Err(fields.wrong("mlp_only_layers", "none"));
+        }
+        Ok((experts, active))
     }
 }

@@ -55,8 +55,12 @@ pub enum RopeScaling {
 
 impl Rope {
     /// Reads `rope_theta` and the scaling, which older configurations keep apart (`rope_theta`, `rope_scaling`) and
-    /// newer ones together (`rope_parameters`).
-    pub(super) fn of(fields: &Fields, family: &Family, head_dim: usize) -> Result<Rope, String> {
+    /// newer ones together (`rope_parameters`); and the base of layers with a window, where those have their own.
+    pub(super) fn of(
+        fields: &Fields,
+        family: &Family,
+        head_dim: usize,
+    ) -> Result<(Rope, Option<f64>), String> {
         let (older, newer) = (fields.get("rope_scaling"), fields.get("rope_parameters"));
         if older.is_some() && newer.is_some() && older != newer {
             return Err("rope_scaling and rope_parameters differ, expected one of them".into());
@@ -67,8 +71,31 @@ impl Rope {
             Some(Value::Object(object)) => object,
             Some(other) => return Err(found("rope_scaling", Some(other), "an object")),
         };
-        let scaling = Fields::plain(scaling);
+        let local = family.number(fields, "rope_local_base_freq", [1.0, 1e12])?;
         // Some models have one such object for each kind of layer.
+        if let (Some(full), Some(sliding), Some(local)) =
+            (scaling.get("full_attention"), scaling.get("sliding_attention"), local)
+        {
+            let object = |name, value: &Value| match value.as_object() {
+                Some(object) => Ok(object.clone()),
+                None => Err(found(name, Some(value), "an object")),
+            };
+            let (full, sliding) = (object("full_attention", full)?, object("sliding_attention", sliding)?);
+            let sliding = Fields::plain(&sliding);
+            if sliding.text("rope_type", "default")? != "default" {
+                return Err(found(
+                    "rope_type",
+                    sliding.get("rope_type"),
+                    "\"default\" in layers with a window",
+                ));
+            }
+            let local = sliding.number("rope_theta", 1.0, 1e12, Some(local))?;
+            return Ok((Rope::one(fields, &Fields::plain(&full), family, head_dim)?, Some(local)));
+        }
+        Ok((Rope::one(fields, &Fields::plain(scaling), family, head_dim)?, local))
+    }
+
+    fn one(fields: &Fields, scaling: &Fields, family: &Family, head_dim: usize) -> Result<Rope, String> {
         if let Some((name, value)) = scaling.object.iter().find(|(_, value)| value.is_object()) {
             return Err(found(
                 &format!("{name} in the rope parameters"),
@@ -93,7 +120,7 @@ impl Rope {
                 "rope_theta is {apart}, and {rope_theta} with the scaling, expected the same"
             ));
         }
-        let rope_scaling = RopeScaling::of(&scaling, fields)?;
+        let rope_scaling = RopeScaling::of(scaling, fields)?;
         if matches!(rope_scaling, RopeScaling::Yarn { .. }) && rope_theta == 1.0 {
             return Err(found("rope_theta", fields.get("rope_theta"), "more than 1 with \"yarn\""));
         }

@@ -125,7 +125,30 @@ fn families() {
     let gpt2 = Config::parse(gpt2).unwrap();
     assert_eq!((gpt2.hidden_size, gpt2.intermediate_size, gpt2.num_hidden_layers), (64, 256, 2));
     assert_eq!((gpt2.max_position_embeddings, gpt2.tie_word_embeddings), (128, true));
+    let smollm3 = of("SmolLM3ForCausalLM", json!({"hidden_act": "silu"})).unwrap();
+    let still: Vec<usize> = (0..30).filter(|&i| smollm3.no_rope_layers[i]).collect();
+    assert_eq!((still, smollm3.tie_word_embeddings), (vec![3, 7, 11, 15, 19, 23, 27], true));
+    let each = json!({"sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
+        "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8}});
+    let gemma3 = of("Gemma3ForCausalLM", json!({"rope_parameters": each})).unwrap();
+    assert_eq!((gemma3.rope.rope_theta, gemma3.rope_local_base_freq), (1e6, Some(1e4)));
+    assert_eq!(gemma3.rope.rope_scaling, RopeScaling::Linear { factor: 8.0 });
+    let experts = json!({"num_local_experts": 8, "num_experts_per_tok": 2});
+    let mixtral = of("MixtralForCausalLM", experts).unwrap();
+    assert_eq!((mixtral.num_experts, mixtral.num_experts_per_tok, mixtral.norm_topk_prob), (8, 2, true));
+    let experts = json!({"num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768});
+    let qwen = of("Qwen3MoeForCausalLM", experts).unwrap();
+    assert_eq!((qwen.num_experts, qwen.intermediate_size, qwen.norm_topk_prob), (128, 768, false));
     for (name, changes, expected) in [
+        ("LlamaForCausalLM", json!({"no_rope_layers": vec![0; 30]}), "expected 1 for each layer"),
+        ("SmolLM3ForCausalLM", json!({"no_rope_layers": [1, 0]}), "0 or 1 for each of 30 layers"),
+        ("MixtralForCausalLM", json!({"num_local_experts": 2, "num_experts_per_tok": 3}), "from 1 to 2"),
+        ("MixtralForCausalLM", json!({}), "num_experts is missing"),
+        (
+            "Qwen3MoeForCausalLM",
+            json!({"num_experts": 4, "num_experts_per_tok": 2, "decoder_sparse_step": 2}),
+            "decoder_sparse_step is 2",
+        ),
         ("LlamaForCausalLM", json!({"attn_logit_softcapping": 50}), "attn_logit_softcapping is 50"),
         ("LlamaForCausalLM", json!({"logits_scaling": 8}), "logits_scaling is 8, expected 1"),
         ("MistralForCausalLM", json!({"query_pre_attn_scalar": 64}), "query_pre_attn_scalar is 64"),
@@ -143,6 +166,69 @@ fn families() {
         let problem = of(name, changes).unwrap_err();
         assert!(problem.contains(expected), "{problem:?} does not say {expected:?}");
     }
+}
+
+/// Configurations as they are published, less what is of no interest: each is read, and means what it says.
+#[test]
+fn published_configurations() {
+    let of = |text: &str| Config::parse(text).unwrap();
+    let qwen = of(r#"{"architectures": ["Qwen2ForCausalLM"], "bos_token_id": 151643, "eos_token_id": 151645,
+        "hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864, "max_position_embeddings": 32768,
+        "max_window_layers": 21, "model_type": "qwen2", "num_attention_heads": 14, "num_hidden_layers": 24,
+        "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768,
+        "tie_word_embeddings": true, "use_sliding_window": false, "vocab_size": 151936}"#);
+    assert_eq!((qwen.head_dim, qwen.windows), (64, vec![None; 24]));
+    let gemma = of(r#"{"architectures": ["Gemma2ForCausalLM"], "attention_bias": false,
+        "attn_logit_softcapping": 50.0, "bos_token_id": 2, "cache_implementation": "hybrid", "eos_token_id": [1, 107],
+        "final_logit_softcapping": 30.0, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 2304, "intermediate_size": 9216,
+        "max_position_embeddings": 8192, "model_type": "gemma2", "num_attention_heads": 8, "num_hidden_layers": 26,
+        "num_key_value_heads": 4, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06, "rope_theta": 10000.0,
+        "sliding_window": 4096, "vocab_size": 256000}"#);
+    assert!(gemma.tie_word_embeddings && gemma.windows[0] == Some(4096) && gemma.windows[1].is_none());
+    let gemma = of(r#"{"architectures": ["Gemma3ForCausalLM"], "attention_bias": false,
+        "attn_logit_softcapping": null, "bos_token_id": 2, "eos_token_id": [1, 106], "final_logit_softcapping": null,
+        "head_dim": 256, "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1152, "intermediate_size": 6912,
+        "max_position_embeddings": 32768, "model_type": "gemma3_text", "num_attention_heads": 4,
+        "num_hidden_layers": 26, "num_key_value_heads": 1, "query_pre_attn_scalar": 256, "rms_norm_eps": 1e-06,
+        "rope_local_base_freq": 10000, "rope_scaling": null, "rope_theta": 1000000, "sliding_window": 512,
+        "sliding_window_pattern": 6, "vocab_size": 262144}"#);
+    assert_eq!((gemma.windows[4], gemma.windows[5]), (Some(512), None));
+    assert_eq!((gemma.attn_logit_softcapping, gemma.rope_local_base_freq), (None, Some(10_000.0)));
+    let phi = of(r#"{"architectures": ["Phi3ForCausalLM"], "attention_bias": false, "bos_token_id": 1,
+        "embd_pdrop": 0.0, "eos_token_id": 32000, "hidden_act": "silu", "hidden_size": 3072, "intermediate_size": 8192,
+        "max_position_embeddings": 4096, "model_type": "phi3", "num_attention_heads": 32, "num_hidden_layers": 32,
+        "num_key_value_heads": 32, "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-05,
+        "rope_scaling": null, "rope_theta": 10000.0, "sliding_window": 2047, "tie_word_embeddings": false,
+        "vocab_size": 32064}"#);
+    assert_eq!((phi.rope.rotary_dim, phi.windows[31]), (96, Some(2047)));
+    let granite = of(r#"{"architectures": ["GraniteForCausalLM"], "attention_bias": false,
+        "attention_multiplier": 0.015625, "bos_token_id": 0, "embedding_multiplier": 12.0, "eos_token_id": 0,
+        "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 8192, "logits_scaling": 8.0,
+        "max_position_embeddings": 131072, "mlp_bias": false, "model_type": "granite", "num_attention_heads": 32,
+        "num_hidden_layers": 40, "num_key_value_heads": 8, "residual_multiplier": 0.22, "rms_norm_eps": 1e-05,
+        "rope_scaling": null, "rope_theta": 5000000.0, "tie_word_embeddings": true, "vocab_size": 49155}"#);
+    assert_eq!((granite.residual_multiplier, granite.logits_scaling), (0.22, 8.0));
+    let pythia = of(r#"{"architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0,
+        "hidden_act": "gelu", "hidden_size": 512, "intermediate_size": 2048, "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 2048, "model_type": "gpt_neox", "num_attention_heads": 8, "num_hidden_layers": 6,
+        "rotary_emb_base": 10000, "rotary_pct": 0.25, "tie_word_embeddings": false, "use_parallel_residual": true,
+        "vocab_size": 50304}"#);
+    assert_eq!((pythia.rope.rotary_dim, pythia.num_key_value_heads), (16, 8));
+    let stablelm = of(
+        r#"{"architectures": ["StableLmForCausalLM"], "bos_token_id": 100257, "eos_token_id": 100257,
+        "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 5632, "layer_norm_eps": 1e-05,
+        "max_position_embeddings": 4096, "model_type": "stablelm", "num_attention_heads": 32, "num_hidden_layers": 24,
+        "num_key_value_heads": 32, "partial_rotary_factor": 0.25, "rope_theta": 10000, "tie_word_embeddings": false,
+        "use_qkv_bias": true, "vocab_size": 100352}"#,
+    );
+    assert!(stablelm.rope.rotary_dim == 16 && stablelm.use_qkv_bias);
+    let gpt2 =
+        of(r#"{"activation_function": "gelu_new", "architectures": ["GPT2LMHeadModel"], "attn_pdrop": 0.1,
+        "bos_token_id": 50256, "eos_token_id": 50256, "layer_norm_epsilon": 1e-05, "model_type": "gpt2",
+        "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024, "vocab_size": 50257,
+        "task_specific_params": {"text-generation": {"do_sample": true, "max_length": 50}}}"#);
+    assert_eq!((gpt2.intermediate_size, gpt2.max_position_embeddings), (3072, 1024));
 }
 
 #[test]

@@ -1,0 +1,70 @@
+// Products with the matrices of those experts that a row was routed to (arXiv:1701.06538). All experts' matrices are one,
+// below one another: row n of expert e is row e·N + n of W.
+// Where SPREAD, every slot s of row r makes outputs of its own, gate and up of all slots: with h = N / 2, row n of
+// expert e(r, s) gives out[r, (n / h)·SLOTS·h + s·h + n % h] = Σ_k x[r, k] · W[e·N + n, k].
+// Else the slots' inputs are apart, and their outputs are weighted and added:
+// out[r, n] += Σ_s weight(r, s) · Σ_k x[r, s·K + k] · W[e(r, s)·N + n, k].
+//
+// Lane = (quad, split) as in matmul_split.wgsl.
+// Expects: K, N (a multiple of 8), COUNT (rows of this shard of W), FIRST (the first of them), SLOTS, SPREAD, GROUP,
+// GROUPS, SPLITS, WG = 16 · SPLITS; a format. Grid: (tiles of N rows, rows, slots if SPREAD).
+
+@group(0) @binding(0) var<storage, read> chosen: array<u32>;    // [rows, SLOTS] e(r, s), NONE for rows not in use
+@group(0) @binding(1) var<storage, read> weights: array<f32>;   // [rows, SLOTS]
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;   // [rows, K], or [rows, SLOTS · K]
+@group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, SLOTS · N], or [rows, N]
+
+var<workgroup> partial: array<vec4<f32>, WG>;
+
+// Whether row n of an expert is in this shard.
+fn here(expert: u32, n: u32) -> bool {
+    return n < N && expert * N + n >= FIRST && expert * N + n - FIRST < COUNT;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = workgroup.y;
+    if chosen[row * SLOTS] == NONE {
+        return;
+    }
+    let quad_row = workgroup.x * 64u + lane % 16u * 4u;
+    var sum: vec4<f32>;
+    let end = select(SLOTS, workgroup.z + 1u, SPREAD);
+    for (var slot = select(0u, workgroup.z, SPREAD); slot < end; slot++) {
+        let expert = chosen[row * SLOTS + slot];
+        if here(expert, quad_row) {
+            let n = expert * N + quad_row - FIRST;
+            let tile = n / 64u;
+            let quad = n % 64u / 4u;
+            let base = select(row * SLOTS + slot, row, SPREAD) * (K / 4u);
+            var part: vec4<f32>;
+            for (var block = lane / 16u; block < K / 8u; block += SPLITS) {
+                let group = load_group(tile, quad, block * 8u / GROUP);
+                let w = load_block(tile, quad, block, group);
+                let a = x[base + block * 2u];
+                let b = x[base + block * 2u + 1u];
+                part += w[0] * a.x + w[1] * a.y + w[2] * a.z + w[3] * a.w
+                    + w[4] * b.x + w[5] * b.y + w[6] * b.z + w[7] * b.w;
+            }
+            sum += part * select(weights[row * SLOTS + slot], 1.0, SPREAD);
+        }
+    }
+    partial[lane] = sum;
+    workgroupBarrier();
+    // 64 lanes, one row of W each.
+    if lane < 64u {
+        var total = 0.0;
+        for (var split = 0u; split < SPLITS; split++) {
+            total += partial[split * 16u + lane / 4u][lane % 4u];
+        }
+        let n = workgroup.x * 64u + lane;
+        if SPREAD {
+            if here(chosen[row * SLOTS + workgroup.z], n) {
+                let h = N / 2u;
+                out[row * SLOTS * N + n / h * SLOTS * h + workgroup.z * h + n % h] = total;
+            }
+        } else if n < N {
+            out[row * N + n] += total;
+        }
+    }
+}

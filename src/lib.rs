@@ -17,7 +17,7 @@
 //! | 3 | [`cpu`] | replays the same recordings on the kernels' twins |
 //! | 3 | [`text`] | tokenizer, chat template, streaming of whole characters |
 //! | 2 | [`kernels`] | one file a kernel: what a model calls, the Rust twin, the cases it is checked on |
-//! | 2 | [`checkpoint`] | safetensors, `config.json`, hub downloads |
+//! | 2 | [`checkpoint`] | safetensors, GGUF, packed layouts, `config.json`, hub downloads |
 //! | 2 | [`quantize`] | how scales and codes are chosen |
 //! | 1 | [`format`](mod@format) | one file a weight format: how it is packed and unpacked |
 //! | 0 | [`recording`], [`capabilities`], [`error`] | plain data: buffers, dispatches, what a device can do |
@@ -30,6 +30,8 @@
 //!   and a line in [`kernels::KERNELS`]. The tests and `infer devices --check` find it there.
 //! - **A weight format**: `shaders/format/NAME.wgsl` with `load_group` and `load_block`,
 //!   `src/format/NAME.rs`, and a line in [`format::FORMATS`]. Every kernel that reads weights can use it.
+//! - **A kind of file**: a block type of GGUF in `src/checkpoint/ggml.rs`, a packed layout of safetensors in
+//!   `src/checkpoint/packed/NAME.rs`; see `docs/formats.md`.
 //! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`]; what its configuration means by
 //!   names, defaults and settings of its own: `src/checkpoint/config/family.rs`.
 //! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`].

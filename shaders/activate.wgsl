@@ -1,6 +1,6 @@
 // The middle of an MLP: out[r, i] = act(gate[r, i]) · up[r, i] where GATED (arXiv:2002.05202), else act(x[r, i]).
-// act is, by ACT: 0 SiLU, x / (1 + e^−x); 1 GELU (arXiv:1606.08415) as x · ½(1 + tanh(√(2/π)·(x + 0.044715·x³))), of which
-// the factor of x is a logistic function; 2 GELU as x · ½(1 + erf(x / √2)). Exponents are kept finite.
+// act is, by ACT: 0 SiLU, x / (1 + e^−x); 1 GELU (arXiv:1606.08415) as x · ½(1 + tanh(√(2/π)·(x + 0.044715·x³))), where
+// ½(1 + tanh(u)) is the logistic function of 2u; 2 GELU as x · ½(1 + erf(x / √2)). Exponents are kept finite.
 // Expects: K (intermediate size), ACT, GATED, WG. Grid: (vectors of a row / WG, rows).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;

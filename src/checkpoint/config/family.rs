@@ -14,6 +14,8 @@ pub(super) struct Family {
     pub activations: &'static [&'static str],
     /// What `tie_word_embeddings` is if left out.
     pub tied: bool,
+    /// What `rope_theta` is if left out.
+    pub rope_theta: f64,
     /// The field with what is added under the root of a norm.
     pub eps: &'static str,
     /// Settings that mean something here, of those in [`NUMBERS`] and [`SWITCHES`].
@@ -77,6 +79,7 @@ const LLAMA: Family = Family {
     aliases: &[],
     activations: SILU,
     tied: false,
+    rope_theta: 10_000.0,
     eps: "rms_norm_eps",
     honours: &["attention_bias", "mlp_bias"],
     numbers: &[],
@@ -126,6 +129,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "MixtralForCausalLM",
         aliases: &[("num_experts", "num_local_experts")],
+        rope_theta: 1e6,
         honours: &["norm_topk_prob"],
         switches: &[("norm_topk_prob", true)],
         experts: true,
@@ -134,6 +138,7 @@ const FAMILIES: &[Family] = &[
     Family {
         name: "SmolLM3ForCausalLM",
         tied: true,
+        rope_theta: 2e6,
         honours: &["attention_bias", "mlp_bias", "no_rope_layers"],
         windows: Windows::Later,
         ..LLAMA
@@ -156,6 +161,7 @@ const FAMILIES: &[Family] = &[
     GEMMA2,
     Family {
         name: "Gemma3ForCausalLM",
+        rope_theta: 1e6,
         honours: &[
             "attention_bias",
             "query_pre_attn_scalar",

@@ -113,7 +113,7 @@ impl Rope {
             let part = format!("{rotary_dim} of a head's {head_dim} dimensions");
             return Err(format!("partial_rotary_factor is {partial}: {part}, expected an even number"));
         }
-        let apart = fields.number("rope_theta", 1.0, 1e12, Some(10_000.0))?;
+        let apart = fields.number("rope_theta", 1.0, 1e12, Some(family.rope_theta))?;
         let rope_theta = scaling.number("rope_theta", 1.0, 1e12, Some(apart))?;
         if rope_theta != apart && fields.get("rope_theta").is_some() {
             return Err(format!(

@@ -115,8 +115,7 @@ fn families() {
     assert_eq!((gemma.attn_logit_softcapping, gemma.final_logit_softcapping), (Some(50.0), Some(30.0)));
     let open = of("Gemma2ForCausalLM", json!({"attn_logit_softcapping": null})).unwrap();
     assert_eq!(open.attn_logit_softcapping, None);
-    let neox =
-        json!({"layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 5000, "hidden_act": "gelu"});
+    let neox = json!({"num_key_value_heads": null, "layer_norm_eps": 1e-5, "rotary_pct": 0.5, "rotary_emb_base": 5000, "hidden_act": "gelu"});
     let neox = of("GPTNeoXForCausalLM", neox).unwrap();
     assert_eq!((neox.rope.rotary_dim, neox.rope.rope_theta), (32, 5000.0));
     assert!(neox.use_parallel_residual && neox.attention_bias);
@@ -128,6 +127,7 @@ fn families() {
     let smollm3 = of("SmolLM3ForCausalLM", json!({"hidden_act": "silu"})).unwrap();
     let still: Vec<usize> = (0..30).filter(|&i| smollm3.no_rope_layers[i]).collect();
     assert_eq!((still, smollm3.tie_word_embeddings), (vec![3, 7, 11, 15, 19, 23, 27], true));
+    assert_eq!(smollm3.rope.rope_theta, 2e6);
     let each = json!({"sliding_attention": {"rope_theta": 1e4, "rope_type": "default"},
         "full_attention": {"rope_theta": 1e6, "rope_type": "linear", "factor": 8}});
     let gemma3 = of("Gemma3ForCausalLM", json!({"rope_parameters": each})).unwrap();
@@ -161,7 +161,8 @@ fn families() {
         ("StableLmForCausalLM", json!({"qk_layernorm": true}), "qk_layernorm is true"),
         ("StableLmForCausalLM", json!({"use_parallel_residual": true}), "use_parallel_residual is true"),
         ("StableLmForCausalLM", json!({}), "layer_norm_eps is missing"),
-        ("GPTNeoXForCausalLM", json!({"rotary_pct": 2}), "rotary_pct is 2"),
+        ("GPTNeoXForCausalLM", json!({"num_key_value_heads": null, "rotary_pct": 2}), "rotary_pct is 2"),
+        ("GPTNeoXForCausalLM", json!({}), "num_key_value_heads is 3, expected num_attention_heads"),
     ] {
         let problem = of(name, changes).unwrap_err();
         assert!(problem.contains(expected), "{problem:?} does not say {expected:?}");

@@ -190,7 +190,7 @@ def make_gguf():
 # The small models of reference.py by the architecture's name in GGUF, with what that format takes for granted.
 GEMMA3 = {"query_pre_attn_scalar": 16, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "num_hidden_layers": 6,
           "hidden_size": 32, "intermediate_size": 48}
-FAMILIES = {"qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None},
+FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None},
             "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3}
 
 
@@ -200,6 +200,7 @@ def make_families():
 
     for name, changes in FAMILIES.items():
         config, kind, _, _ = reference.TINY[name]
+        arch_name = "llama" if name.startswith("llama") else name
         config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"} | changes)
         # Only this one knows of soft caps.
         config._attn_implementation = "eager"
@@ -208,7 +209,7 @@ def make_families():
         model.half().float().eval()
         # The second file says nothing of the model.
         split = {"split_max_tensors": 14} if name == "qwen2" else {}
-        writer = gguf.GGUFWriter(DATA / f"family-{name}.gguf", name, **split)
+        writer = gguf.GGUFWriter(DATA / f"family-{name}.gguf", arch_name, **split)
         writer.add_context_length(config.max_position_embeddings)
         writer.add_embedding_length(config.hidden_size)
         writer.add_block_count(config.num_hidden_layers)
@@ -234,19 +235,24 @@ def make_families():
             writer.add_residual_scale(config.residual_multiplier)
             writer.add_attention_scale(config.attention_multiplier)
             writer.add_logit_scale(config.logits_scaling)
+        if name == "llama-gqa-llama3":
+            # As a tensor of what each frequency is divided by.
+            turned = model.model.rotary_emb.inv_freq
+            plain = config.rope_theta ** -(torch.arange(0, head_dim, 2).float() / head_dim)
+            writer.add_tensor("rope_freqs.weight", (plain / turned).numpy().astype(np.float32))
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("gpt-2")
         writer.add_token_list(["<unk>", "<s>", "</s>"] + [chr(0x100 + i) for i in range(config.vocab_size - 4)] + ["Āā"])
         writer.add_token_merges(["Ā ā"])
         writer.add_bos_token_id(1)
         writer.add_eos_token_id(2)
-        arch = next(arch for arch, text in gguf.MODEL_ARCH_NAMES.items() if text == name)
+        arch = next(arch for arch, text in gguf.MODEL_ARCH_NAMES.items() if text == arch_name)
         names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
         for key, values in model.named_parameters():
             values = values.detach()
             if name.startswith("gemma") and key.endswith("norm.weight"):
                 values = values + 1
-            if name == "granite" and (".q_proj" in key or ".k_proj" in key):
+            if arch_name in ("llama", "granite") and (".q_proj" in key or ".k_proj" in key):
                 rows, cols = values.shape
                 values = values.reshape(rows // head_dim, 2, head_dim // 2, cols).swapaxes(1, 2).reshape(rows, cols)
             values = values.numpy()

@@ -79,6 +79,7 @@ fn packed_files_give_the_logits_of_their_numbers() {
 #[test]
 fn families_are_read_from_gguf() {
     for (name, file) in [
+        ("llama-gqa-llama3", "family-llama-gqa-llama3.gguf"),
         ("qwen2", "family-qwen2-00001-of-00002.gguf"),
         ("qwen3", "family-qwen3.gguf"),
         ("olmo2", "family-olmo2.gguf"),

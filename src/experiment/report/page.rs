@@ -271,6 +271,9 @@ fn free_running(arms: &[Arm]) -> String {
     ];
     let margins = shown.iter().map(|c| {
         let f = &c.free_running;
+        if f.margin_at_divergence.n == 0 {
+            return format!(" No text of {} parts from the reference's.", escape(&c.arm));
+        }
         format!(
             " Where {}'s texts part, the reference's two likeliest tokens are {} apart on average; elsewhere {}.",
             escape(&c.arm),

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 const EXAMPLES: &str = "\
 Examples:
   infer sweep                                       the model inside the program
-  infer sweep -m models/reasoner-0.1m -m models/reasoner-0.4m -m reasoner --report out/
+  infer sweep -m models/reasoner-0.1m -m models/reasoner-0.4m -m reasoner -m models/reasoner-3m --report out/
   infer sweep --states 4,8,16,32 --granularity tensor --scheme lut";
 
 /// Find how many weight states a model needs: states × granularity × model sizes

@@ -269,6 +269,49 @@ def make_families():
         print(f"{name}: logits' deviation {logits.std():.2f}")
 
 
+TEXTS = ["The king had three sons.", "  two spaces", "a\nnew line", "naïve ☀️ 日本語", "1234 and more", " ", "the\tend "]
+
+
+def make_sentence_piece():
+    """A small vocabulary of SentencePiece's BPE in a GGUF file, with the tokens that the library cuts texts into."""
+    import sentencepiece
+
+    work = DATA / "sentencepiece"
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(DATA.parent / "text.txt"), model_prefix=str(work), vocab_size=480, model_type="bpe", byte_fallback=True,
+        character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )
+    model = sentencepiece.SentencePieceProcessor(model_file=f"{work}.model")
+    size = model.vocab_size()
+    writer = gguf.GGUFWriter(DATA / "sentencepiece.gguf", "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(8)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(8)
+    writer.add_head_count(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([model.id_to_piece(i) for i in range(size)])
+    writer.add_token_scores([model.get_score(i) for i in range(size)])
+    writer.add_token_types([
+        2 if model.is_unknown(i) else 3 if model.is_control(i) else 6 if model.is_byte(i) else 1 for i in range(size)
+    ])
+    writer.add_bos_token_id(model.bos_id())
+    writer.add_eos_token_id(model.eos_id())
+    writer.add_unk_token_id(model.unk_id())
+    writer.add_tensor("token_embd.weight", np.zeros((size, 8), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for suffix in ("model", "vocab"):
+        work.with_suffix(f".{suffix}").unlink()
+    texts = [{"text": text, "ids": model.encode(text)} for text in TEXTS]
+    versions = {"sentencepiece": sentencepiece.__version__}
+    write_json(DATA / "sentencepiece.json", {"versions": versions, "bos": model.bos_id(), "texts": texts})
+    print(f"sentencepiece: {size} tokens")
+
+
 # ---------------------------------------------------------------------------------------------
 # Safetensors
 
@@ -505,4 +548,5 @@ if __name__ == "__main__":
     DATA.mkdir(parents=True)
     make_gguf()
     make_families()
+    make_sentence_piece()
     make_packed()

@@ -118,6 +118,23 @@ fn configuration_and_tokenizer_come_from_the_file() {
     assert_eq!(checkpoint.get("model.layers.1.mlp.up_proj.weight").unwrap().encoding.to_string(), "Q4_0");
 }
 
+/// SentencePiece's BPE, which has scores and no merges, cuts texts as the library does.
+#[test]
+fn a_sentence_piece_vocabulary_cuts_texts_as_its_library_does() {
+    let reference = json("formats/sentencepiece.json");
+    let source = locate(&path("sentencepiece.gguf")).unwrap();
+    let config = Config::open(&source.directory).unwrap();
+    let tokenizer = Tokenizer::open(&source.directory, config.vocab_size).unwrap();
+    for entry in reference["texts"].as_array().unwrap() {
+        let text = entry["text"].as_str().unwrap();
+        let expected = ids(&entry["ids"]);
+        assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{text:?}");
+        assert_eq!(tokenizer.decode(&expected).unwrap(), text);
+        let bos = reference["bos"].as_u64().unwrap() as u32;
+        assert_eq!(tokenizer.encode(text, true).unwrap(), [&[bos], &expected[..]].concat(), "{text:?}");
+    }
+}
+
 /// A file's header, put together.
 #[derive(Default)]
 struct Writer(Vec<u8>);

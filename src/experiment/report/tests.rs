@@ -96,7 +96,10 @@ fn plausible_findings() {
         assert!(page.contains(&c.sentence));
     }
     assert!(page.contains("<mark>2"), "where texts part is marked");
-    assert!(page.contains("Where q4:32's texts part, the reference's") && !page.contains("parts from the reference's"));
+    assert!(
+        page.contains("Where q4:32's texts part, the reference's")
+            && !page.contains("parts from the reference's")
+    );
     let mut same = results.clone();
     same.comparisons.iter_mut().for_each(|c| c.free_running.margin_at_divergence.n = 0);
     assert!(html(&same).contains("No text of q4:32 parts from the reference's."));

@@ -20,6 +20,7 @@ mod rope;
 mod stablelm;
 
 pub use loader::{Loader, Treat, Weights};
+pub use rope::factors as rope_factors;
 
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};

@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod quantize;
 mod run;
 
 use common::{assert_greedy, ids, json, numbers};

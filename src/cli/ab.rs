@@ -41,7 +41,7 @@ Examples:
 
 Arms: f16; q8, q4 (256 and 16 evenly spaced states); uN (N of them, 2 to 256); nf4; lutN (placed by Lloyd-Max);
 noise (f16 with Gaussian errors as large as q4's); broken (q4 with its scales shuffled). After a colon, the weights
-that share states: 32, 64, 128, channel or tensor, as in q4:64 or lut16:tensor. @rtn or @mse chooses the quantizer.
+that share states: 32, 64, 128, channel or tensor, as in q4:64 or lut16:tensor. @mse, @rtn or @hqq chooses the quantizer.
 
 Verdicts: PRESERVED (no worse by --margin), DEGRADED (worse), CATASTROPHIC (less than half of what the reference has
 beyond guessing is left), INCONCLUSIVE (too few questions). A run that is interrupted goes on where it was.";

@@ -29,7 +29,8 @@ Examples:
   infer inspect OUT                                    what came of it
   infer perplexity -m OUT --file text.txt              what it costs; compare with -m DIR -b 16
 
-Quantizers: mse (the grid with the least squared error, the default) and rtn (the group's range).
+Quantizers: mse (the grid with the least squared error, the default), rtn (the group's range) and hqq (that range, its
+zero moved to where most weights are nearly right).
 The embedding and the output matrix stay 16-bit floats. A model goes through matrix by matrix; what is written has a
 temporary name until it is whole.";
 

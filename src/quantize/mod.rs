@@ -6,6 +6,7 @@
 //! A [`Treatment`] asks what a set of states does to a matrix apart from any packed format.
 
 mod grid;
+mod hqq;
 mod lloyd;
 mod matrix;
 mod mse;
@@ -22,7 +23,7 @@ use grid::{inverse, range};
 use half::f16;
 
 /// Every quantizer there is; the first is the default.
-pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER];
+pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER, &hqq::QUANTIZER];
 
 /// The longest group of a packed format.
 pub const LONGEST_GROUP: usize = 128;

@@ -30,7 +30,7 @@ Examples:
   infer perplexity -m OUT --file text.txt              what it costs; compare with -m DIR -b 16
 
 Quantizers: mse (the grid with the least squared error, the default), rtn (the group's range) and hqq (that range, its
-zero moved to where most weights are nearly right).
+zero moved to where most weights are nearly right: of use where zeros need not be whole, which is q4_1 here).
 The embedding and the output matrix stay 16-bit floats. A model goes through matrix by matrix; what is written has a
 temporary name until it is whole.";
 

@@ -5,7 +5,8 @@
 //! min over z of φ(w − ŵ(z)), φ being the l_p norm, is split by e, which stands for what is far off:
 //! min over z, e of φ(e) + β/2 · ‖w − ŵ(z) − e‖². For a given z, e is the shrunken residual x = w − ŵ,
 //! sign(x) · max(0, |x| − |x|^(p−1) / β); for given codes q and e, z is the mean of q − (w − e) / scale; and β grows from
-//! round to round. Errors are counted in steps of the grid, so that β means the same for any weights.
+//! round to round. Errors are counted in steps of the grid, so that β means the same for any weights. A zero moves by less
+//! than a step, as a rule: where zeros are whole numbers, this comes to rtn.
 
 use super::{Grid, Quantizer, Zeros, inverse, range};
 

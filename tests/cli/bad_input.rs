@@ -48,7 +48,7 @@ fn bad_options_and_inputs_are_refused() {
     for (args, code, text) in [
         (&["-m", absent.as_str(), "x"][..], 1, "there is no such file or directory"),
         (&["-m", dir, "x"], 1, "no model.safetensors"),
-        (&["-m", file.as_str(), "x"], 1, "expected a .safetensors file"),
+        (&["-m", file.as_str(), "x"], 1, "expected a .safetensors or .gguf file"),
         (&["-m", model.as_str(), "-d", "no such device", "x"], 2, "or \"cpu\""),
         (&["-d", "no such device", "devices"], 2, "or \"cpu\""),
         (&["-m", model.as_str(), "devices"], 2, "devices has no such option"),

@@ -87,3 +87,62 @@ fn wrong_use_is_refused() {
         assert!(help.contains(text), "{text}: {help}");
     }
 }
+
+/// Other versions of a model as arms: the same numbers in another file differ by nothing, codes by something, and codes
+/// from what they unpack to by rounding.
+#[test]
+fn files_are_arms_of_the_experiment() {
+    let model = Model::copy("llama-linear-bias");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), model.file(file)).unwrap();
+    }
+    let out = |name: &str| model.file(name).to_str().unwrap().to_owned();
+    let (codes, floats, text) = (out("codes"), out("floats.gguf"), out("text.txt"));
+    run(&["quantize", "-m", model.path(), "-o", &codes]).ok();
+    run(&["quantize", "-m", model.path(), "-o", &floats, "--type", "f16"]).ok();
+    model.write("text.txt", &"The other thing is that he was not there, and so on. ".repeat(12));
+    let ab = |model: &str, arms: &str| {
+        run(&["ab", "-d", "cpu", "-m", model, "--arms", arms, "--text", &text, "--no-controls", "--json"])
+    };
+    let found = ab(model.path(), &format!("f16,{codes},{floats}")).json();
+    let kl = |i: usize| found["comparisons"][i]["teacher_forced"]["kl"]["mean"].as_f64().unwrap();
+    assert!(kl(0) > 1e-4 && kl(1).abs() < 1e-9, "{} {}", kl(0), kl(1));
+    let arms = found["arms"].as_array().unwrap();
+    assert_eq!((&arms[1]["name"], &arms[1]["states"]), (&json!(codes), &json!(16)));
+    assert!((8.2..8.4).contains(&arms[1]["bits"].as_f64().unwrap()), "{}", arms[1]);
+    let error = arms[1]["relative_error"].as_f64().unwrap();
+    assert!(error > 5e-4 && error < 5e-3, "{error}");
+    assert!(arms[2]["relative_error"].as_f64().unwrap() < 1e-6, "{}", arms[2]);
+
+    let found = ab(&codes, "f16,file").json();
+    let kl = found["comparisons"][0]["teacher_forced"]["kl"]["mean"].as_f64().unwrap();
+    assert!(kl.abs() < 1e-5, "{kl}");
+
+    ab(model.path(), "f16,file").failed(2, "holds no codes", "floats");
+    ab(model.path(), &format!("f16,{}", llama())).failed(
+        2,
+        "its hidden_size is 48, expected the model's, 64",
+        "sizes",
+    );
+    let other = tiny("qwen3").to_str().unwrap().to_owned();
+    ab(model.path(), &format!("f16,{other}")).failed(
+        2,
+        "its architecture is Qwen3ForCausalLM",
+        "architecture",
+    );
+    ab(model.path(), &format!("f16,{}", out("absent"))).failed(
+        2,
+        "is none, expected f16, q8, q4",
+        "no such file",
+    );
+    ab(model.path(), &format!("f16,{}", out("text.txt"))).failed(
+        1,
+        "expected a .safetensors or .gguf",
+        "no model",
+    );
+    // A GGUF file has these positions as a tensor.
+    let stretched = self::model();
+    let file = stretched.file("f.gguf").to_str().unwrap().to_owned();
+    run(&["quantize", "-m", stretched.path(), "-o", &file, "--type", "f16"]).ok();
+    ab(stretched.path(), &format!("f16,{file}")).failed(2, "its stretch of positions is None", "positions");
+}

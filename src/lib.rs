@@ -11,6 +11,7 @@
 //! |---|---|---|
 //! | 6 | [`cli`] | one file a subcommand of `infer` |
 //! | 5 | [`experiment`] | tasks, arms, runs, statistics, verdicts, reports: what `infer ab` does |
+//! | 5 | [`export`] | one file a layout: models with quantized weights in files, what `infer quantize` does |
 //! | 4 | [`engine`] | prompts in, tokens out: batches, cache pages, memory plans, likelihoods, device checks |
 //! | 3 | [`model`] | one file an architecture: how a forward pass is recorded, and how weights are loaded |
 //! | 3 | [`gpu`] | the only place that names wgpu: adapters, pipelines, replay |
@@ -35,6 +36,7 @@
 //! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`]; what its configuration means by
 //!   names, defaults and settings of its own: `src/checkpoint/config/family.rs`.
 //! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`].
+//! - **A layout to write codes in**: `src/export/NAME.rs` and a line in [`export::LAYOUTS`].
 //! - **A task**: `src/experiment/tasks/NAME.rs` and a line in [`experiment::tasks::TASKS`].
 //!
 //! `docs/architecture.md` tells why it is so.
@@ -47,6 +49,7 @@ pub mod cpu;
 pub mod engine;
 pub mod error;
 pub mod experiment;
+pub mod export;
 pub mod format;
 pub mod gpu;
 pub mod kernels;

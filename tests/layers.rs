@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["kernels", "checkpoint", "quantize"],
     &["model", "gpu", "cpu", "text"],
     &["engine"],
-    &["experiment"],
+    &["experiment", "export"],
     &["cli", "main"],
 ];
 

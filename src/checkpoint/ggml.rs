@@ -74,6 +74,31 @@ impl BlockType {
         (self.codes)(block, codes)
     }
 
+    /// Writes a block of codes, which is what [`codes`](Self::codes) reads; none where no such blocks are written here.
+    pub fn write(&self, codes: &[u8], [scale, offset]: [f16; 2], out: &mut Vec<u8>) -> Option<()> {
+        let halves = |out: &mut Vec<u8>| {
+            let (low, high) = codes.split_at(codes.len() / 2);
+            out.extend(low.iter().zip(high).map(|(low, high)| low | high << 4));
+        };
+        match self.name {
+            "Q4_0" => {
+                out.extend(scale.to_le_bytes());
+                halves(out);
+            }
+            "Q4_1" => {
+                out.extend(scale.to_le_bytes());
+                out.extend(offset.to_le_bytes());
+                halves(out);
+            }
+            "Q8_0" => {
+                out.extend(scale.to_le_bytes());
+                out.extend(codes.iter().map(|code| code ^ 128));
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// A constant of the block that is not finite.
     pub fn flaw(&self, block: &[u8]) -> Option<f32> {
         self.constants.iter().map(|&at| half(block, at)).find(|v| !v.is_finite())
@@ -340,6 +365,28 @@ mod tests {
             native += 1;
         }
         assert_eq!(native, 6);
+    }
+
+    #[test]
+    fn blocks_are_written_as_they_are_read() {
+        let mut written = 0;
+        for t in BLOCK_TYPES.iter().filter(|t| t.elements == 32) {
+            let codes: Vec<u8> =
+                (0..32u8).map(|i| i.wrapping_mul(if t.name == "Q8_0" { 37 } else { 7 }) & 15).collect();
+            let codes: Vec<u8> =
+                if t.name == "Q8_0" { codes.iter().map(|c| c * 16 + 5).collect() } else { codes };
+            let offset = if t.name == "Q4_1" { f16::from_f32(-0.75) } else { f16::ZERO };
+            let constants = [f16::from_f32(0.25), offset];
+            let mut block = Vec::new();
+            if t.write(&codes, constants, &mut block).is_none() {
+                continue;
+            }
+            let mut found = [0; 32];
+            assert_eq!((block.len(), t.codes(&block, &mut found)), (t.bytes, constants), "{}", t.name);
+            assert_eq!(found[..], codes, "{}", t.name);
+            written += 1;
+        }
+        assert_eq!(written, 3);
     }
 
     #[test]

@@ -8,13 +8,14 @@ use super::subject::{Subject, device_info, open_for, open_journal};
 use super::tasks::steps;
 use crate::engine::{Engine, Plan as Memory};
 use crate::error::{Error, Result};
-use crate::experiment::arms::{FEW, Role, arms, infos, rounded_before};
+use crate::experiment::arms::{Arm, FEW, Role, arms, infos, rounded_before};
 use crate::experiment::assemble::Terms;
 use crate::experiment::output::{results_json, sha256, write_all};
 use crate::experiment::prompts::{Mode, Prompter, Style, worked};
 use crate::experiment::results::{DeviceInfo, ModelInfo, PlanInfo, Results};
 use crate::experiment::run::{Plan, Run};
 use crate::experiment::stats::Verdict;
+use crate::experiment::stored::Stored;
 use crate::experiment::tasks::{Question, Split, TASKS, Task};
 use crate::experiment::{questions, report};
 use crate::text::Tokenizer;
@@ -34,6 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   infer ab                                          the model inside the program: FP16 against INT4, with controls
   infer ab -m DIR --arms f16,q4,q4:tensor           the first arm is the reference
+  infer ab -m DIR --arms f16,DIR-w4,model.gguf      the same model from other files, as they are; \"file\": -m's own
   infer ab -m DIR --prompt \"Why is the sky blue?\"   both arms side by side as they write
   infer ab -m DIR --questions mine.jsonl            lines of {\"prompt\": …, \"answer\": …}; id, choices, thought if you like
   infer ab -m DIR --text file.txt                   predictions on your own text
@@ -41,7 +43,8 @@ Examples:
 
 Arms: f16; q8, q4 (256 and 16 evenly spaced states); uN (N of them, 2 to 256); nf4; lutN (placed by Lloyd-Max);
 noise (f16 with Gaussian errors as large as q4's); broken (q4 with its scales shuffled). After a colon, the weights
-that share states: 32, 64, 128, channel or tensor, as in q4:64 or lut16:tensor. @rtn or @mse chooses the quantizer.
+that share states: 32, 64, 128, channel or tensor, as in q4:64 or lut16:tensor. @mse, @rtn or @hqq chooses the quantizer.
+A model directory or a .gguf file is an arm too: another version of the same model; file is the model's own codes.
 
 Verdicts: PRESERVED (no worse by --margin), DEGRADED (worse), CATASTROPHIC (less than half of what the reference has
 beyond guessing is left), INCONCLUSIVE (too few questions). A run that is interrupted goes on where it was.";
@@ -54,7 +57,7 @@ beyond guessing is left), INCONCLUSIVE (too few questions). A run that is interr
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A model directory, a .safetensors file or a hub id [default: the model inside the program]
+    /// A model directory, a .safetensors or .gguf file or a hub id [default: the model inside the program]
     #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
     model: Option<String>,
     /// The arms, the reference first
@@ -138,6 +141,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         .map(|path| super::perplexity::read(path).map(|text| (path, text)))
         .transpose()?;
     let subject = Subject::open(args.model.as_deref())?;
+    arms.iter().try_for_each(|arm| arm.check(&subject.config, &subject.checkpoint))?;
     if let Some(prompt) = &args.prompt {
         return side_by_side::run(&subject, &arms[..2], prompt, args.max_tokens, common, console);
     }
@@ -210,7 +214,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let digits = digits(&subject.tokenizer, &found.targets)?;
     let is_digit = |token: u32| digits.get(&token).copied().unwrap_or(false);
     let terms = Terms { plan: &plan, margin: args.margin / 100.0, seed: args.seed, is_digit: &is_digit };
-    let arm_infos = infos(&plan.arms, &engine, &subject.checkpoint);
+    let arm_infos = infos(&plan.arms, &engine, &subject.checkpoint)?;
     let mut tasks: Vec<String> = Vec::new();
     for question in &plan.questions {
         if !tasks.contains(&question.task) {
@@ -305,13 +309,18 @@ fn fixed(
     style: Style,
     (sequences, baseline): (usize, bool),
 ) -> Value {
+    let arm = |arm: &Arm| {
+        let mut fields = vec![json!(arm.name), json!(arm.role.name()), json!(arm.embedding)];
+        fields.extend(arm.stored.as_ref().and_then(Stored::hash).map(Value::String));
+        Value::Array(fields)
+    };
     let text = plan.text.as_ref().map(|(name, tokens)| json!([name, sha256(bytemuck::cast_slice(tokens))]));
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "model": model,
         "device": device,
         "baseline": baseline,
-        "arms": plan.arms.iter().map(|arm| json!([arm.name, arm.role.name(), arm.embedding])).collect::<Vec<_>>(),
+        "arms": plan.arms.iter().map(arm).collect::<Vec<_>>(),
         "questions": sha256(json!(plan.questions).to_string().as_bytes()),
         "text": text,
         "modes": plan.modes,
@@ -347,8 +356,14 @@ fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String
         true => "The embedding and the output matrix are treated like all other matrices.".to_owned(),
         false => "The embedding and the output matrix stay in 16-bit floats in every arm.".to_owned(),
     });
-    limits
-        .push("Vectors (norms, biases), keys, values and activations are the same in every arm.".to_owned());
+    limits.push(match plan.arms.iter().any(|arm| arm.stored.is_some()) {
+        true => {
+            "Arms that are files have their own vectors (norms, biases), embedding and output matrix; the tokenizer, \
+             the configuration and the kernels are the same in every arm."
+        }
+        false => "Vectors (norms, biases), keys, values and activations are the same in every arm.",
+    }
+    .to_owned());
     match style {
         Style::Native => limits.push(
             "The model was trained on questions of this kind, made by the same generator; those asked here are \

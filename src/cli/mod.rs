@@ -14,6 +14,7 @@ mod devices;
 mod generate;
 mod inspect;
 mod perplexity;
+mod quantize;
 mod session;
 mod side_by_side;
 mod subject;
@@ -43,6 +44,7 @@ Examples:
   infer -m DIR --raw \"Once upon a time\"    plain continuation, no chat template
   infer devices --check                    is my driver right?
   infer perplexity -m DIR -b 4 --file text.txt
+  infer quantize -m DIR -o OUT             4-bit weights in files that others load too
   infer bench -m DIR -b 16,4               tokens per second, and how near that is to what the device can do
 
 Every option with [env: …] can be set in the environment; the command line wins.
@@ -72,6 +74,7 @@ enum Command {
     Devices(devices::Args),
     Inspect(inspect::Args),
     Perplexity(perplexity::Args),
+    Quantize(quantize::Args),
     Sweep(sweep::Args),
     Tasks(tasks::Args),
 }
@@ -99,7 +102,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
     let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["ab", "bench", "devices", "inspect", "perplexity", "sweep", "tasks"];
+    let names = ["ab", "bench", "devices", "inspect", "perplexity", "quantize", "sweep", "tasks"];
     let command = Cli::command().mut_args(hidden);
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
 }
@@ -117,6 +120,7 @@ impl Cli {
                     Command::Devices(args) => devices::run(&args, &self.common, &console),
                     Command::Inspect(args) => inspect::run(&args, &self.common, &console),
                     Command::Perplexity(args) => perplexity::run(&args, &self.common, &console),
+                    Command::Quantize(args) => quantize::run(&args, &self.common, &console),
                     Command::Sweep(args) => sweep::run(&args, &self.common, &console),
                     Command::Tasks(args) => tasks::run(&args, &self.common, &console),
                 }

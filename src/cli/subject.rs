@@ -63,9 +63,9 @@ impl Subject {
             sequences,
             progress: &mut |bytes| bar.inc(bytes),
         };
-        let mut engine = Engine::open(&self.source, &self.checkpoint, executor, options)?;
+        let mut engine = Engine::open(&self.source, arms[0].checkpoint(&self.checkpoint), executor, options)?;
         for arm in &arms[1..] {
-            engine.add_arm(&self.checkpoint, &arm.weights(), &mut |bytes| bar.inc(bytes))?;
+            engine.add_arm(arm.checkpoint(&self.checkpoint), &arm.weights(), &mut |bytes| bar.inc(bytes))?;
         }
         Ok(engine)
     }

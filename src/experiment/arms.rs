@@ -1,7 +1,8 @@
 //! Arms: one model with its weights treated in several ways, and nothing else changed.
 
 use super::results::ArmInfo;
-use crate::checkpoint::Checkpoint;
+use super::stored::Stored;
+use crate::checkpoint::{Checkpoint, Config};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{Format, Packing};
@@ -45,18 +46,24 @@ pub struct Arm {
     pub treatment: Option<Treatment>,
     /// Whether the embedding and the output matrix are treated too.
     pub embedding: bool,
+    /// Whose codes they are; none where the model's numbers are treated.
+    pub stored: Option<Stored>,
 }
 
 /// The arms of a run: those asked for, the first being the reference, and the controls.
 ///
 /// # Errors
-/// When a name is not an arm's, or there are fewer than two.
+/// When a name is neither an arm's nor that of a model that is there, or there are fewer than two.
 pub fn arms(names: &[String], controls: bool, embedding: bool) -> Result<Vec<Arm>> {
     let mut arms: Vec<Arm> = Vec::new();
     let mut add = |name: &str, role: Role| -> Result<()> {
-        let treatment = Treatment::parse(if name == AGAIN { "f16" } else { name }).map_err(Error::Usage)?;
+        let parsed = Treatment::parse(if name == AGAIN { "f16" } else { name });
+        // What is no name of states may be that of a file.
+        let stored = if parsed.is_err() { Stored::named(name)? } else { None };
+        let treatment = if stored.is_some() { None } else { parsed.map_err(Error::Usage)? };
         let name = match &treatment {
             Some(treatment) => treatment.name(),
+            None if stored.is_some() => name.to_owned(),
             None if role == Role::Control => AGAIN.to_owned(),
             None => "f16".to_owned(),
         };
@@ -66,7 +73,7 @@ pub fn arms(names: &[String], controls: bool, embedding: bool) -> Result<Vec<Arm
                 _ => Err(Error::Usage(format!("--arms names {name} twice"))),
             };
         }
-        arms.push(Arm { name, role, treatment, embedding });
+        arms.push(Arm { name, role, treatment, embedding, stored });
         Ok(())
     };
     for (i, name) in names.iter().enumerate() {
@@ -95,14 +102,30 @@ impl Arm {
         Weights {
             linear: packing,
             embedding: if all { packing } else { Packing::F16 },
-            stored: false,
+            stored: self.stored.is_some(),
             quantizer,
             treatment: Some(Rc::new(move |name: &str| treatment.filter(|_| all || !is_embedding(name)))),
         }
     }
 
+    /// The weights that it is loaded from, `model` being those of the model that is asked about.
+    pub fn checkpoint<'a>(&'a self, model: &'a Checkpoint) -> &'a Checkpoint {
+        self.stored.as_ref().map_or(model, |stored| stored.checkpoint(model))
+    }
+
+    /// Checks that it can be an arm of the model.
+    ///
+    /// # Errors
+    /// When its weights are those of another model, or codes that are not there.
+    pub fn check(&self, config: &Config, model: &Checkpoint) -> Result<()> {
+        self.stored.as_ref().map_or(Ok(()), |stored| stored.check(config, model))
+    }
+
     /// In words.
-    pub fn description(&self) -> String {
+    pub fn description(&self, model: &Checkpoint) -> String {
+        if let Some(stored) = &self.stored {
+            return stored.description(model);
+        }
         match &self.treatment {
             Some(treatment) => treatment.description(),
             None if self.role == Role::Control => "16-bit floats once more, loaded apart".to_owned(),
@@ -112,7 +135,10 @@ impl Arm {
 }
 
 /// What is told of arms, in the order in which the engine has them.
-pub fn infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Vec<ArmInfo> {
+///
+/// # Errors
+/// When an arm's weights cannot be read.
+pub fn infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Result<Vec<ArmInfo>> {
     let shapes: Vec<(&str, usize, usize)> = checkpoint
         .tensors()
         .filter_map(|info| match info.shape[..] {
@@ -129,21 +155,31 @@ pub fn infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Vec<ArmI
         let bits: f64 =
             shapes.iter().map(|&(name, rows, cols)| bits(name, rows, cols) * (rows * cols) as f64).sum();
         let sum = |of: fn(&Loss) -> f64| loaded.losses.iter().map(|(_, loss)| of(loss)).sum::<f64>();
-        let (error, power) = (sum(|loss| loss.error), sum(|loss| loss.power));
+        let (error, power) = match &arm.stored {
+            Some(stored) => stored.loss(checkpoint).map(|loss| (loss.error, loss.power))?,
+            None => (sum(|loss| loss.error), sum(|loss| loss.power)),
+        };
+        let own = arm.checkpoint(checkpoint);
         let distinct = match loaded.losses.len() {
-            0 => shapes.iter().map(|s| distinct(checkpoint, s)).sum::<f64>() / shapes.len().max(1) as f64,
+            0 => shapes.iter().map(|s| distinct(own, s)).sum::<f64>() / shapes.len().max(1) as f64,
             n => sum(|loss| loss.distinct as f64) / n as f64,
         };
-        ArmInfo {
+        Ok(ArmInfo {
             name: arm.name.clone(),
-            description: arm.description(),
+            description: arm.description(checkpoint),
             role: arm.role.name().to_owned(),
-            states: arm.treatment.and_then(|t| t.states()).map(|states| states as usize),
+            states: match &arm.stored {
+                Some(stored) => stored.states(checkpoint),
+                None => arm.treatment.and_then(|t| t.states()).map(|states| states as usize),
+            },
             distinct,
-            bits: bits / weights.max(1.0),
+            bits: match &arm.stored {
+                Some(stored) => stored.bits(checkpoint),
+                None => bits / weights.max(1.0),
+            },
             relative_error: if power > 0.0 { error / power } else { 0.0 },
             embedding: arm.embedding && arm.treatment.is_some(),
-        }
+        })
     });
     infos.collect()
 }

@@ -15,5 +15,6 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod stats;
+pub mod stored;
 pub mod sweep;
 pub mod tasks;

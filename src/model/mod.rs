@@ -22,6 +22,7 @@ mod smollm3;
 mod stablelm;
 
 pub use loader::{Loader, Treat, Weights};
+pub use rope::factors as rope_factors;
 
 use crate::checkpoint::Config;
 use crate::error::{Error, Result};

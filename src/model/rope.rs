@@ -24,6 +24,14 @@ pub fn rotation(rope: Rope, factors: Option<&[f32]>, positions: usize) -> Vec<f3
     table
 }
 
+/// What the frequencies of Llama 3's rule are divided by, which is how GGUF files store it; none for other rules.
+pub fn factors(rope: Rope) -> Option<Vec<f32>> {
+    matches!(rope.rope_scaling, RopeScaling::Llama3 { .. }).then(|| {
+        let plain = frequencies(Rope { rope_scaling: RopeScaling::None, ..rope });
+        plain.iter().zip(frequencies(rope)).map(|(plain, scaled)| (plain / scaled) as f32).collect()
+    })
+}
+
 /// Radians a position, for each pair of dimensions: θ^(−2i/d), scaled as the configuration says.
 fn frequencies(rope: Rope) -> Vec<f64> {
     let half = rope.rotary_dim / 2;

@@ -5,19 +5,25 @@
 //!
 //! A [`Treatment`] asks what a set of states does to a matrix apart from any packed format.
 
+mod grid;
+mod hqq;
 mod lloyd;
+mod matrix;
 mod mse;
 mod nf4;
 mod rtn;
 mod treatment;
 
+pub use grid::{Grid, Zeros};
+pub use matrix::Coded;
 pub use treatment::{Disturb, Granularity, Loss, Scheme, Treatment};
 
 use crate::format::{Affine, TILE_ROWS};
+use grid::{inverse, range};
 use half::f16;
 
 /// Every quantizer there is; the first is the default.
-pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER];
+pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER, &hqq::QUANTIZER];
 
 /// The longest group of a packed format.
 pub const LONGEST_GROUP: usize = 128;
@@ -26,8 +32,8 @@ pub const LONGEST_GROUP: usize = 128;
 pub struct Quantizer {
     /// Its name.
     pub name: &'static str,
-    /// Scale and zero for a group of finite weights and so many states, before they are rounded to f16.
-    pub choose: fn(group: &[f32], states: u32) -> Grid,
+    /// The grid of so many states for a group of finite weights, before it is rounded to what can be stored of it.
+    pub choose: fn(group: &[f32], states: u32, zeros: Zeros) -> Grid,
 }
 
 impl PartialEq for Quantizer {
@@ -42,44 +48,6 @@ impl std::fmt::Debug for Quantizer {
     }
 }
 
-/// The numbers that codes stand for: `scale · (code − zero)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Grid {
-    /// Distance of two neighbours.
-    pub scale: f32,
-    /// The code that stands for 0, not a whole number as a rule.
-    pub zero: f32,
-}
-
-/// The greatest zero, as a multiple of the scale: a quarter of what f16 holds, to be safe from rounding.
-const MOST_ZERO: f32 = 16_384.0;
-
-impl Grid {
-    /// The grid of `states` numbers from `low` to `high`.
-    fn spanning(low: f32, high: f32, states: u32) -> Self {
-        // A group of (nearly) one value lies at one end of a grid that reaches to 0: the zero of its own range
-        // would be beyond what f16 holds.
-        let steps = (states - 1) as f32;
-        let narrow = (high - low) * MOST_ZERO <= low.abs().max(high.abs()) * steps;
-        let (low, high) = if narrow { (low.min(0.0), high.max(0.0)) } else { (low, high) };
-        let scale = (high - low) / steps;
-        Grid { scale, zero: if scale > 0.0 { -low / scale } else { 0.0 } }
-    }
-
-    /// The grid as it is stored.
-    fn rounded(self) -> (f16, f16) {
-        let scale = f16::from_f32(self.scale);
-        (scale, if scale == f16::ZERO { f16::ZERO } else { f16::from_f32(self.zero) })
-    }
-}
-
-/// Rounds to the nearest whole number; for |x| < 2^22, in two operations that vectorize.
-#[inline(always)]
-fn round(x: f32) -> f32 {
-    const SHIFT: f32 = 12_582_912.0; // 1.5 · 2^23
-    (x + SHIFT) - SHIFT
-}
-
 impl Quantizer {
     /// The quantizer called `name`.
     pub fn named(name: &str) -> Option<&'static Quantizer> {
@@ -91,38 +59,54 @@ impl Quantizer {
     /// # Errors
     /// The row and the column of a weight that is not finite, or of a group whose scale is beyond f16.
     pub fn quantize(&self, tile: &[f32], bits: u32, out: &mut Affine) -> Result<(), Flaw> {
-        let (cols, group, states) = (out.cols, out.group, 1u32 << bits);
+        let (cols, group) = (out.cols, out.group);
         let groups = cols.div_ceil(group);
-        let top = (states - 1) as f32;
         for row in 0..TILE_ROWS {
-            let weights = &tile[row * cols..][..cols];
-            let codes = &mut out.codes[row * cols..][..cols];
-            for (g, (weights, codes)) in weights.chunks(group).zip(codes.chunks_mut(group)).enumerate() {
-                let flaw = |i: usize| Flaw { row, col: g * group + i, value: weights[i] };
-                let (scale, zero) = self.fit(weights, states).map_err(flaw)?;
-                out.scales[row * groups + g] = scale;
-                out.zeros[row * groups + g] = zero;
-                let (inverse, zero) = (inverse(scale.to_f32()), zero.to_f32());
-                for (code, &w) in codes.iter_mut().zip(weights) {
-                    *code = round((w * inverse + zero).clamp(0.0, top)) as u8;
-                }
+            let line = Line {
+                codes: &mut out.codes[row * cols..][..cols],
+                scales: &mut out.scales[row * groups..][..groups],
+                zeros: &mut out.zeros[row * groups..][..groups],
+            };
+            self.quantize_row(&tile[row * cols..][..cols], (bits, group, Zeros::Free), line)
+                .map_err(|(col, value)| Flaw { row, col, value })?;
+        }
+        Ok(())
+    }
+
+    /// Quantizes a row in groups of `group` to `2^bits` states; else the column and the value of a weight that cannot
+    /// be held.
+    fn quantize_row(
+        &self,
+        row: &[f32],
+        (bits, group, zeros): (u32, usize, Zeros),
+        out: Line<'_>,
+    ) -> Result<(), (usize, f32)> {
+        let (states, top) = (1u32 << bits, ((1u32 << bits) - 1) as f32);
+        for (g, (weights, codes)) in row.chunks(group).zip(out.codes.chunks_mut(group)).enumerate() {
+            let stored = self.fit(weights, states, zeros).map_err(|i| (g * group + i, weights[i]))?;
+            (out.scales[g], out.zeros[g]) = stored;
+            let grid = zeros.grid(stored, states);
+            let inverse = inverse(grid.scale);
+            for (code, &w) in codes.iter_mut().zip(weights) {
+                *code = grid.code(inverse, top, w) as u8;
             }
         }
         Ok(())
     }
 
-    /// Scale and zero of a group as they are stored; else the place of a weight that cannot be held.
-    fn fit(&self, group: &[f32], states: u32) -> Result<(f16, f16), usize> {
+    /// Scale and zero or offset of a group as they are stored; else the place of a weight that cannot be held.
+    fn fit(&self, group: &[f32], states: u32, zeros: Zeros) -> Result<(f16, f16), usize> {
         finite(group)?;
-        let (scale, zero) = (self.choose)(group, states).rounded();
+        let (scale, zero) = zeros.stored((self.choose)(group, states, zeros), states);
         if scale.is_finite() && zero.is_finite() { Ok((scale, zero)) } else { Err(farthest(group)) }
     }
 }
 
-/// What weights are multiplied by for a code: a grid of scale 0 has only the one at its zero.
-#[inline(always)]
-fn inverse(scale: f32) -> f32 {
-    if scale == 0.0 { 0.0 } else { 1.0 / scale }
+/// Room for a row's codes and, group by group, its constants.
+struct Line<'a> {
+    codes: &'a mut [u8],
+    scales: &'a mut [f16],
+    zeros: &'a mut [f16],
 }
 
 /// Else the place of the first weight that is not finite.
@@ -160,6 +144,9 @@ mod tests {
         weights.iter().enumerate().map(|(i, &w)| (f64::from(w) - f64::from(out.value(0, i))).powi(2)).sum()
     }
 
+    const ALL_ZEROS: [Zeros; 5] =
+        [Zeros::Free, Zeros::Whole { least: 0 }, Zeros::Whole { least: 1 }, Zeros::Middle, Zeros::Offset];
+
     proptest! {
         /// The search starts from the plain range, so it never does worse.
         #[test]
@@ -170,6 +157,58 @@ mod tests {
             let weights: Vec<f32> = weights.iter().map(|w| w * spread + shift).collect();
             let error = |name| squared_error(Quantizer::named(name).unwrap(), &weights, bits, 32);
             prop_assert!(error("mse") <= error("rtn") * 1.001 + 1e-12);
+        }
+
+        /// The same whatever can be stored of a grid; and what is stored is of that kind.
+        #[test]
+        fn constrained_grids_are_searched_as_well(
+            weights in proptest::collection::vec(-2.0f32..2.0, 72),
+            shift in -3.0f32..3.0, spread in 1e-3f32..1.0, bits in prop_oneof![Just(4u32), Just(8)],
+        ) {
+            let weights: Vec<f32> = weights.iter().map(|w| w * spread + shift).collect();
+            for zeros in ALL_ZEROS {
+                let coded = |name: &str| {
+                    Quantizer::named(name).unwrap().quantize_matrix(&weights, [1, 72], (bits, 32, zeros)).unwrap()
+                };
+                let [best, plain] = ["mse", "rtn"].map(coded);
+                let (b, p) = (best.squared_error(&weights), plain.squared_error(&weights));
+                prop_assert!(b <= p * 1.001 + 1e-9, "{zeros:?}: {b} {p}");
+                for coded in [best, plain] {
+                    prop_assert!(coded.codes.iter().all(|&code| u32::from(code) < 1 << bits));
+                    let stored = coded.zeros.iter().map(|zero| zero.to_f32());
+                    let right = |zero: f32| match zeros {
+                        Zeros::Whole { least } => zero.fract() == 0.0 && (f32::from(least)..(1 << bits) as f32).contains(&zero),
+                        Zeros::Middle => zero == 0.0,
+                        Zeros::Free | Zeros::Offset => zero.is_finite(),
+                    };
+                    prop_assert!(stored.clone().all(right), "{zeros:?}: {:?}", stored.collect::<Vec<_>>());
+                }
+            }
+        }
+
+        /// A group's range is covered to within a step, of its own or of what reaches to 0, and the rounding of
+        /// constants.
+        #[test]
+        fn rtn_is_within_a_step_of_any_kind(
+            weights in proptest::collection::vec(-2.0f32..2.0, 32), shift in -3.0f32..3.0,
+        ) {
+            let weights: Vec<f32> = weights.iter().map(|w| w + shift).collect();
+            let (low, high) = range(&weights);
+            for zeros in ALL_ZEROS {
+                let coded =
+                    Quantizer::named("rtn").unwrap().quantize_matrix(&weights, [1, 32], (4, 32, zeros)).unwrap();
+                let step = match zeros {
+                    Zeros::Free | Zeros::Offset => (high - low) / 15.0,
+                    Zeros::Whole { .. } => (high.max(0.0) - low.min(0.0)) / 14.0,
+                    Zeros::Middle => high.abs().max(low.abs()) / 7.5,
+                };
+                // Half a step by rounding, and half of one at the ends where the zero was rounded too.
+                let most = if matches!(zeros, Zeros::Whole { .. }) { 1.0 } else { 0.5 };
+                for (col, &w) in weights.iter().enumerate() {
+                    let off = (coded.value(0, col) - w).abs();
+                    prop_assert!(off <= step * (most + 0.03) + 3e-3, "{zeros:?}: {off} {step}");
+                }
+            }
         }
 
         /// Rounding is to within half a step, and a little for the rounding of scale and zero to f16.
@@ -202,6 +241,27 @@ mod tests {
                 // f16's own rounding of the scale, which below 6e-5 is to a fixed step.
                 let each = f64::from(value.abs()) * 1e-3 + 15.0 * 3e-8;
                 assert!(error.sqrt() <= each * 32.0f64.sqrt(), "{value}: {error}");
+            }
+        }
+    }
+
+    /// Numbers that a layout can hold are found again: codes, scales and zeros are those that made them.
+    #[test]
+    fn mse_finds_constrained_grids() {
+        for (zeros, zero, other) in [
+            (Zeros::Whole { least: 0 }, 3.0, 3.0),
+            (Zeros::Whole { least: 1 }, 1.0, 1.0),
+            (Zeros::Middle, 8.0, 0.0),
+            (Zeros::Offset, 2.5, -0.3125),
+        ] {
+            for scale in [0.125f32, if zeros == Zeros::Middle { -0.125 } else { 0.125 }] {
+                let codes: Vec<u8> = (0..64u8).map(|i| (i * 7 + i / 16) % 16).collect();
+                let weights: Vec<f32> = codes.iter().map(|&c| scale * (f32::from(c) - zero)).collect();
+                let found = QUANTIZERS[0].quantize_matrix(&weights, [1, 64], (4, 32, zeros)).unwrap();
+                assert_eq!(found.codes, codes, "{zeros:?}");
+                assert_eq!(found.scales, [f16::from_f32(scale); 2], "{zeros:?}");
+                assert_eq!(found.zeros, [f16::from_f32(other); 2], "{zeros:?}");
+                assert_eq!(found.squared_error(&weights), 0.0);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The grid with the least squared error over a small search: the group's range shrunk about its middle,
-//! each candidate then refined by the straight line that fits its codes best (ordinary least squares).
+//! each candidate then refined by the straight line that fits its codes best (ordinary least squares). Where zeros
+//! are whole numbers, the line goes through the zero, and the best grid's neighbours by zero are tried too; where zeros
+//! are in the middle, scales are tried with either sign, because one side of the middle has a state more.
 
-use super::rtn::range;
-use super::{Grid, LONGEST_GROUP, Quantizer, inverse, round};
+use super::{Grid, LONGEST_GROUP, Quantizer, Zeros, inverse, range};
 use rayon::prelude::*;
 use std::ops::{Div, Mul, Neg, Sub};
 
@@ -21,35 +22,34 @@ const PIECE: usize = LONGEST_GROUP * 512;
 /// Rounds in which the best grid for a long group is refined further.
 const MOST_ROUNDS: usize = 8;
 
-fn choose(group: &[f32], states: u32) -> Grid {
+fn choose(group: &[f32], states: u32, zeros: Zeros) -> Grid {
     if group.len() > LONGEST_GROUP {
-        return search_long(group, states);
+        return search_long(group, states, zeros);
     }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
-        return unsafe { search_avx2(group, states) };
+        return unsafe { search_avx2(group, states, zeros) };
     }
-    search_short(group, states)
+    search_short(group, states, zeros)
 }
 
 /// The same operations in the same order, eight at a time: the result is the same to the bit.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn search_avx2(group: &[f32], states: u32) -> Grid {
-    search_short(group, states)
+fn search_avx2(group: &[f32], states: u32, zeros: Zeros) -> Grid {
+    search_short(group, states, zeros)
 }
 
 #[inline(always)]
-fn search_short(group: &[f32], states: u32) -> Grid {
+fn search_short(group: &[f32], states: u32, zeros: Zeros) -> Grid {
     let (low, high) = range(group);
     let (middle, half) = ((low + high) / 2.0, (high - low) / 2.0);
     let spans = SHARES.map(|share| (middle - half * share, middle + half * share));
-    let whole = Grid::spanning(low, high, states);
-    search::<false>(group, states, whole, spans)
+    search::<false>(group, (states, zeros), (low, high), spans)
 }
 
-fn search_long(group: &[f32], states: u32) -> Grid {
+fn search_long(group: &[f32], states: u32, zeros: Zeros) -> Grid {
     let (low, high) = range(group);
     let n = group.len() as f64;
     let mean = group.iter().map(|&w| f64::from(w)).sum::<f64>() / n;
@@ -60,12 +60,11 @@ fn search_long(group: &[f32], states: u32) -> Grid {
         .filter(|&(from, to)| low < from || to < high)
         .map(|(from, to)| (from.max(low), to.min(high)))
         .chain([(low, high)]);
-    let whole = Grid::spanning(low, high, states);
-    let mut best = search::<true>(group, states, whole, spans);
-    let mut fitted = Fit::of::<true>(group, best, states);
+    let mut best = search::<true>(group, (states, zeros), (low, high), spans);
+    let mut fitted = Fit::of::<true>(group, best, (states, zeros));
     for _ in 0..MOST_ROUNDS {
         let Some(grid) = fitted.refined(group.len()) else { break };
-        let next = Fit::of::<true>(group, grid, states);
+        let next = Fit::of::<true>(group, grid, (states, zeros));
         if next.error >= fitted.error {
             break;
         }
@@ -74,32 +73,54 @@ fn search_long(group: &[f32], states: u32) -> Grid {
     best
 }
 
-/// The best grid from `best` and from `spans`. Whether the group is long is a constant: a function passed in
-/// would be compiled apart, without AVX2.
+/// The best grid from that of the whole range and from `spans`. Whether the group is long is a constant: a function
+/// passed in would be compiled apart, without AVX2.
 #[inline(always)]
 fn search<const LONG: bool>(
     group: &[f32],
-    states: u32,
-    mut best: Grid,
+    (states, zeros): (u32, Zeros),
+    (low, high): (f32, f32),
     spans: impl IntoIterator<Item = (f32, f32)>,
 ) -> Grid {
-    let mut least = Fit::of::<LONG>(group, best, states).error;
+    let mut best = zeros.spanning(low, high, states);
+    let mut least = Fit::of::<LONG>(group, best, (states, zeros)).error;
     for (from, to) in spans {
-        let mut grid = Grid::spanning(from, to, states);
-        for _ in 0..2 {
-            let fitted = Fit::of::<LONG>(group, grid, states);
-            if fitted.error < least {
-                (best, least) = (grid, fitted.error);
-            }
-            let Some(refined) = fitted.refined(group.len()) else { break };
-            grid = refined;
+        let grid = zeros.spanning(from, to, states);
+        descend::<LONG>(group, grid, (states, zeros), (&mut best, &mut least));
+        if zeros == Zeros::Middle {
+            let other = Grid { scale: -grid.scale, ..grid };
+            descend::<LONG>(group, other, (states, zeros), (&mut best, &mut least));
         }
-        let error = Fit::of::<LONG>(group, grid, states).error;
-        if error < least {
-            (best, least) = (grid, error);
+    }
+    if matches!(zeros, Zeros::Whole { .. }) {
+        let found = zeros.held(best, states);
+        for zero in [found.zero - 1.0, found.zero + 1.0] {
+            descend::<LONG>(group, Grid { zero, ..found }, (states, zeros), (&mut best, &mut least));
         }
     }
     best
+}
+
+/// Tries a grid and what two rounds of refinement make of it.
+#[inline(always)]
+fn descend<const LONG: bool>(
+    group: &[f32],
+    mut grid: Grid,
+    stored: (u32, Zeros),
+    (best, least): (&mut Grid, &mut f64),
+) {
+    for _ in 0..2 {
+        let fitted = Fit::of::<LONG>(group, grid, stored);
+        if fitted.error < *least {
+            (*best, *least) = (grid, fitted.error);
+        }
+        let Some(refined) = fitted.refined(group.len()) else { break };
+        grid = refined;
+    }
+    let error = Fit::of::<LONG>(group, grid, stored).error;
+    if error < *least {
+        (*best, *least) = (grid, error);
+    }
 }
 
 /// In eight partial sums, so that compilers can use vector registers.
@@ -130,24 +151,26 @@ struct Fit {
     codes_squared: f64,
     weights: f64,
     products: f64,
+    /// The zero that cannot be moved, if it cannot.
+    zero: Option<f32>,
 }
 
 impl Fit {
     #[inline(always)]
-    fn of<const LONG: bool>(group: &[f32], grid: Grid, states: u32) -> Self {
-        if LONG { Fit::of_many(group, grid, states) } else { Fit::of_few(group, grid, states) }
+    fn of<const LONG: bool>(group: &[f32], grid: Grid, stored: (u32, Zeros)) -> Self {
+        if LONG { Fit::of_many(group, grid, stored) } else { Fit::of_few(group, grid, stored) }
     }
 
     /// Of a group of at most [`LONGEST_GROUP`].
     #[inline(always)]
-    fn of_few(group: &[f32], grid: Grid, states: u32) -> Self {
-        let (scale, zero) = grid.rounded();
-        let (scale, zero, top) = (scale.to_f32(), zero.to_f32(), (states - 1) as f32);
+    fn of_few(group: &[f32], grid: Grid, (states, zeros): (u32, Zeros)) -> Self {
+        let grid = zeros.held(grid, states);
+        let (Grid { scale, zero }, top) = (grid, (states - 1) as f32);
         let inverse = inverse(scale);
         let (mut code, mut off) = ([0.0f32; LONGEST_GROUP], [0.0f32; LONGEST_GROUP]);
         let (code, off) = (&mut code[..group.len()], &mut off[..group.len()]);
         for ((code, off), &w) in code.iter_mut().zip(off.iter_mut()).zip(group) {
-            *code = round((w * inverse + zero).clamp(0.0, top));
+            *code = grid.code(inverse, top, w);
             *off = scale * (*code - zero) - w;
         }
         Fit {
@@ -156,16 +179,17 @@ impl Fit {
             codes_squared: dot(code, code).into(),
             weights: sum(group).into(),
             products: dot(code, group).into(),
+            zero: matches!(zeros, Zeros::Whole { .. } | Zeros::Middle).then_some(zero),
         }
     }
 
     /// Of a group of any length. The pieces are added up in order, so that the result is the same on any number of
     /// threads.
-    fn of_many(group: &[f32], grid: Grid, states: u32) -> Self {
+    fn of_many(group: &[f32], grid: Grid, stored: (u32, Zeros)) -> Self {
         let piece = |piece: &[f32]| {
             piece
                 .chunks(LONGEST_GROUP)
-                .map(|chunk| Fit::of_few(chunk, grid, states))
+                .map(|chunk| Fit::of_few(chunk, grid, stored))
                 .fold(Fit::default(), Fit::plus)
         };
         if group.len() <= PIECE {
@@ -182,13 +206,21 @@ impl Fit {
             codes_squared: self.codes_squared + other.codes_squared,
             weights: self.weights + other.weights,
             products: self.products + other.products,
+            zero: self.zero.or(other.zero),
         }
     }
 
-    /// The least-squares line w ≈ scale · code + offset, as a grid; none where all codes are one.
+    /// The least-squares line w ≈ scale · code + offset, as a grid; none where the codes do not tell one.
     #[inline(always)]
     fn refined(&self, n: usize) -> Option<Grid> {
-        let Fit { codes, codes_squared, weights, products, .. } = *self;
+        let Fit { codes, codes_squared, weights, products, zero, .. } = *self;
+        if let Some(zero) = zero {
+            // Through the zero: Σ (code − zero) · w / Σ (code − zero)².
+            let z = f64::from(zero);
+            let spread = codes_squared - 2.0 * z * codes + z * z * n as f64;
+            let scale = ((products - z * weights) / spread) as f32;
+            return (spread > 0.0 && scale != 0.0).then_some(Grid { scale, zero });
+        }
         if n > LONGEST_GROUP {
             let (scale, zero) = line(n as f64, codes, codes_squared, weights, products)?;
             return Some(Grid { scale: scale as f32, zero: zero as f32 });

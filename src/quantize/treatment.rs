@@ -3,7 +3,7 @@
 
 mod name;
 
-use super::{Flaw, Grid, Quantizer, inverse, lloyd, nf4, round};
+use super::{Flaw, Grid, Quantizer, Zeros, inverse, lloyd, nf4};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -192,7 +192,7 @@ impl Treatment {
         }
         let rule = match self.scheme {
             Scheme::Uniform { .. } => {
-                let (scale, zero) = self.quantizer.fit(group, self.scheme.states())?;
+                let (scale, zero) = self.quantizer.fit(group, self.scheme.states(), Zeros::Free)?;
                 let grid = Grid { scale: scale.to_f32(), zero: zero.to_f32() };
                 Rule::Even { own: grid, read: grid, top: (self.scheme.states() - 1) as f32 }
             }
@@ -237,7 +237,7 @@ impl Rule {
             Rule::Even { own, read, top } => {
                 let inverse = inverse(own.scale);
                 for w in group {
-                    let code = round((*w * inverse + own.zero).clamp(0.0, top));
+                    let code = own.code(inverse, top, *w);
                     *w = read.scale * (code - read.zero);
                 }
             }

@@ -127,6 +127,11 @@ impl Tokenizer {
         self.names.get("eos_token").and_then(|token| self.id(token)).into_iter().collect()
     }
 
+    /// The text of its chat template.
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
     /// The model's chat template, where it has one: `chat_template.jinja`, or else the one in
     /// `tokenizer_config.json` (of several, the one named `default`).
     pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {

@@ -6,6 +6,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod inspect;
+mod quantize;
 mod run;
 
 use common::{assert_greedy, ids, json, numbers};

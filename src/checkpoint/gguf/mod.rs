@@ -6,9 +6,13 @@
 mod header;
 mod model;
 mod tokenizer;
+mod vocabulary;
+mod write;
 
 pub use header::{Header, Value, parse};
 pub use model::files;
+pub use vocabulary::vocabulary;
+pub use write::{Naming, Stored, header as write_header};
 
 use super::files::Directory;
 use super::{Source, TensorInfo, clip};
@@ -81,7 +85,7 @@ fn numbered(name: &str) -> Option<(&str, usize, usize)> {
 
 /// The row of a file that is row `row` of a matrix of queries or keys. The two halves of a head, which rotate against
 /// each other, lie in turn in files of the Llama family: row `i` of the first half, row `i` of the second.
-pub(super) fn stored_row(row: usize, head_dim: usize) -> usize {
+pub fn stored_row(row: usize, head_dim: usize) -> usize {
     let (head, r) = (row / head_dim, row % head_dim);
     head * head_dim + r % (head_dim / 2) * 2 + r / (head_dim / 2)
 }

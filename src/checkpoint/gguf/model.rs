@@ -9,15 +9,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// An architecture as GGUF files name it.
-struct Family {
+pub(super) struct Family {
     /// `general.architecture`
-    name: &'static str,
+    pub name: &'static str,
     /// As in `architectures` of a config.json.
-    architecture: &'static str,
+    pub architecture: &'static str,
     /// Names of a layer's tensors that differ from those of [`LAYER`], or are there in addition.
-    layer: &'static [(&'static str, &'static str)],
+    pub layer: &'static [(&'static str, &'static str)],
     /// Whether the rows of queries and keys lie in turn.
-    turned: bool,
+    pub turned: bool,
     /// Whether 1 was added to the weights of norms.
     plus_one: bool,
     /// Numbers of the metadata that only this family has, and what they are called in a config.json.
@@ -45,7 +45,7 @@ const FOUR_NORMS: &[(&str, &str)] = &[
 ];
 
 /// Every architecture that can be read from a GGUF file. (Mistral's models are `llama` there.)
-const FAMILIES: &[Family] = &[
+pub(super) const FAMILIES: &[Family] = &[
     LLAMA,
     Family { name: "qwen2", architecture: "Qwen2ForCausalLM", turned: false, ..LLAMA },
     Family { name: "qwen3", architecture: "Qwen3ForCausalLM", turned: false, ..LLAMA },
@@ -92,11 +92,11 @@ const FAMILIES: &[Family] = &[
 ];
 
 /// Tensors outside of layers: their names here and there.
-const MODEL: &[(&str, &str)] =
+pub(super) const MODEL: &[(&str, &str)] =
     &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
 
 /// Tensors of a layer.
-const LAYER: &[(&str, &str)] = &[
+pub(super) const LAYER: &[(&str, &str)] = &[
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),

@@ -17,8 +17,8 @@ pub(super) struct Files {
 
 /// What `tokenizer.ggml.token_type` says of a token.
 const UNKNOWN: f64 = 2.0;
-const CONTROL: f64 = 3.0;
-const USER_DEFINED: f64 = 4.0;
+pub(super) const CONTROL: f64 = 3.0;
+pub(super) const USER_DEFINED: f64 = 4.0;
 
 /// Texts of control tokens that end a turn, whatever the file calls its end: no model writes on past them.
 const TURN_ENDS: [&str; 7] = [
@@ -33,21 +33,21 @@ const TURN_ENDS: [&str; 7] = [
 
 /// Contractions, words, numbers of one digit, other signs, spaces: GPT-2's way to cut a text into words, and those of
 /// newer models. `\p{N}` is what differs between the last two.
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// How a text is cut into words before merges, by the names of `tokenizer.ggml.pre`.
-struct Cut {
-    names: &'static [&'static str],
+pub(super) struct Cut {
+    pub names: &'static [&'static str],
     /// Digits are words of their own before that.
-    digits: bool,
-    pattern: &'static str,
+    pub digits: bool,
+    pub pattern: &'static str,
     /// A word that is a token is not put together from its parts.
-    whole_words: bool,
+    pub whole_words: bool,
 }
 
-const CUTS: &[Cut] = &[
+pub(super) const CUTS: &[Cut] = &[
     Cut { names: &["gpt-2", "mpt", "olmo", "phi-2"], digits: false, pattern: GPT2, whole_words: false },
     Cut {
         names: &["smollm", "starcoder", "refact", "command-r"],

@@ -1,0 +1,94 @@
+//! A whole matrix as codes, as files have it.
+
+use super::{Flaw, Line, Quantizer, Zeros};
+use crate::format::Form;
+use half::f16;
+use rayon::prelude::*;
+
+/// A matrix `[rows, cols]` as codes on evenly spaced grids, each for a group of neighbours of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coded {
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Bits of a code, at most 8.
+    pub bits: u32,
+    /// Columns of a group; a row's last one may be shorter.
+    pub group: usize,
+    /// What codes are counted from.
+    pub form: Form,
+    /// `[rows, cols]`
+    pub codes: Vec<u8>,
+    /// `[rows, groups]`
+    pub scales: Vec<f16>,
+    /// `[rows, groups]`: zeros, offsets, or nothing that counts.
+    pub zeros: Vec<f16>,
+}
+
+impl Coded {
+    /// Groups of a row.
+    pub fn groups(&self) -> usize {
+        self.cols.div_ceil(self.group)
+    }
+
+    /// The number that a code stands for.
+    pub fn value(&self, row: usize, col: usize) -> f32 {
+        let group = row * self.groups() + col / self.group;
+        let constants = [self.scales[group].to_f32(), self.zeros[group].to_f32()];
+        self.form.value(self.bits, f32::from(self.codes[row * self.cols + col]), constants)
+    }
+
+    /// Σ (w − ŵ)² over the matrix, ŵ being the numbers that the codes of `weights` `[rows, cols]` stand for.
+    pub fn squared_error(&self, weights: &[f32]) -> f64 {
+        let row = |(row, weights): (usize, &[f32])| {
+            let off = |(col, &w): (usize, &f32)| (f64::from(w) - f64::from(self.value(row, col))).powi(2);
+            weights.iter().enumerate().map(off).sum::<f64>()
+        };
+        // Added up in order, so that the sum is the same on any number of threads.
+        let rows: Vec<f64> = weights.par_chunks(self.cols.max(1)).enumerate().map(row).collect();
+        rows.iter().sum()
+    }
+}
+
+impl Quantizer {
+    /// Quantizes a matrix `[rows, cols]` to `2^bits` states, in groups of `group` columns.
+    ///
+    /// # Errors
+    /// Row and column of a weight that is not finite, or of a group whose constants are beyond f16.
+    ///
+    /// # Panics
+    /// If the weights are not that many, or the group is 0.
+    pub fn quantize_matrix(
+        &self,
+        weights: &[f32],
+        [rows, cols]: [usize; 2],
+        (bits, group, zeros): (u32, usize, Zeros),
+    ) -> Result<Coded, Flaw> {
+        assert_eq!(weights.len(), rows * cols, "a matrix of that shape");
+        let groups = cols.div_ceil(group);
+        let mut out = Coded {
+            rows,
+            cols,
+            bits,
+            group,
+            form: zeros.form(),
+            codes: vec![0; rows * cols],
+            scales: vec![f16::ZERO; rows * groups],
+            zeros: vec![f16::ZERO; rows * groups],
+        };
+        let lines = out.codes.par_chunks_mut(cols.max(1)).zip(out.scales.par_chunks_mut(groups.max(1)));
+        let lines = lines.zip(out.zeros.par_chunks_mut(groups.max(1)));
+        lines.zip(weights.par_chunks(cols.max(1))).enumerate().try_for_each(
+            |(row, (((codes, scales), zero), weights))| {
+                let line = Line { codes, scales, zeros: zero };
+                self.quantize_row(weights, (bits, group, zeros), line).map_err(|(col, value)| Flaw {
+                    row,
+                    col,
+                    value,
+                })
+            },
+        )?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,148 @@
+//! `infer quantize`: what is written, what is said of it, and what is refused.
+
+use super::run::{Model, llama, run, tiny};
+use serde_json::json;
+
+/// A model whose matrices have whole groups, with a tokenizer.
+fn model() -> Model {
+    let model = Model::copy("llama-gqa-llama3");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), model.file(file)).unwrap();
+    }
+    model
+}
+
+#[test]
+fn what_is_written_runs_and_is_described() {
+    let model = model();
+    let out = |name: &str| model.file(name).to_str().unwrap().to_owned();
+    for (args, name, layout, format, bits) in [
+        (&[][..], "a", "compressed-tensors", "f16+q4/32", 4),
+        (
+            &["--symmetric", "--group", "64", "--quantizer", "rtn"],
+            "b",
+            "compressed-tensors",
+            "f16+q4_0/64",
+            4,
+        ),
+        (&["--to", "gptq", "-b", "8"], "c", "gptq", "q8/32", 8),
+        (&["--symmetric"], "d.gguf", "q4_0", "f16+q4_0/32", 4),
+        (&["--type", "q8_0"], "e.gguf", "q8_0", "f16+q8_0/32", 8),
+        (&["--type", "f16"], "f.gguf", "f16", "f16", 16),
+    ] {
+        let path = out(name);
+        let common = ["quantize", "-m", model.path(), "-o", &path, "--json"];
+        let told = run(&[&common[..], args].concat()).json();
+        assert_eq!((&told["layout"], &told["bits"]), (&json!(layout), &json!(bits)), "{name}");
+        let error = told["relative_error"].as_f64().unwrap();
+        assert!(error < 0.02 && (error > 0.0) == (bits < 16), "{name}: {error}");
+        let bits_flag = if bits == 16 { "16" } else { "file" };
+        let ran = run(&["-m", &path, "-d", "cpu", "-b", bits_flag, "-n", "5", "--json", "The other"]).json();
+        assert_eq!(ran["format"], format, "{name}");
+        let inspected = run(&["inspect", &path, "--json"]).json();
+        assert_eq!(inspected["problem"], json!(null), "{name}");
+        run(&common).failed(2, "exists already; choose another name, or --force", name);
+        run(&[&common[..], args, &["--force"]].concat()).json();
+        // A card comes with a directory.
+        if !name.ends_with(".gguf") {
+            let card = std::fs::read_to_string(model.file(name).join("README.md")).unwrap();
+            assert!(
+                card.contains(&format!("# {name}\n")) && card.contains("| self_attn.q_proj | 2 |"),
+                "{card}"
+            );
+        }
+    }
+    let text = run(&["quantize", "-m", model.path(), "-o", &out("g")]).ok().out;
+    assert!(text.contains("12 matrices at 4.65 bits a weight") && text.contains("mlp.up_proj"), "{text}");
+}
+
+#[test]
+fn wrong_use_is_refused() {
+    let model = model();
+    let quantize = |args: &[&str]| run(&[&["quantize", "-m", model.path()], args].concat());
+    let out = model.file("out").to_str().unwrap().to_owned();
+    for (args, code, text) in [
+        (&[][..], 2, "--output"),
+        (&["-o", &out, "--bits", "3"], 2, "possible values: 4, 8"),
+        (&["-o", &out, "--group", "16"], 2, "possible values: 32, 64, 128"),
+        (&["-o", &out, "--quantizer", "best"], 2, "possible values: mse, rtn"),
+        (&["-o", &out, "--to", "awq"], 2, "possible values: compressed-tensors, gptq, gguf"),
+        (&["-o", &out, "--to", "gguf"], 2, "expected a name that ends with .gguf"),
+        (&["-o", &out, "--type", "q4_0"], 2, "--type q4_0 is for --to gguf"),
+        (&["-o", "o.gguf", "--to", "gptq"], 2, "names a GGUF file, and --to gptq writes a directory"),
+        (&["-o", "o.gguf", "--group", "64"], 2, "blocks of GGUF files have 32 weights"),
+        (&["-o", "o.gguf", "--type", "q4_0", "--symmetric"], 2, "cannot be used with"),
+        (&["-o", model.path(), "--force"], 2, "that is where the model lies"),
+        (&["-o", &format!("{out}/deeper")], 1, "there is no such directory to write in"),
+    ] {
+        quantize(args).failed(code, text, &format!("{args:?}"));
+    }
+    assert!(!model.file("out").exists());
+    let small = llama();
+    run(&["quantize", "-m", &small, "-o", &out]).failed(1, "choose a smaller --group", "no whole groups");
+    run(&["quantize", "-o", &format!("{out}.gguf")]).failed(1, "is of type \"Unigram\"", "the model inside");
+    run(&["quantize", "-m", "nowhere", "-o", &out]).failed(1, "nowhere", "no model");
+    let help = run(&["quantize", "--help"]).ok().out;
+    for text in ["Examples:", "--symmetric", "infer inspect OUT", "llama.cpp"] {
+        assert!(help.contains(text), "{text}: {help}");
+    }
+}
+
+/// Other versions of a model as arms: the same numbers in another file differ by nothing, codes by something, and codes
+/// from what they unpack to by rounding.
+#[test]
+fn files_are_arms_of_the_experiment() {
+    let model = Model::copy("llama-linear-bias");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), model.file(file)).unwrap();
+    }
+    let out = |name: &str| model.file(name).to_str().unwrap().to_owned();
+    let (codes, floats, text) = (out("codes"), out("floats.gguf"), out("text.txt"));
+    run(&["quantize", "-m", model.path(), "-o", &codes]).ok();
+    run(&["quantize", "-m", model.path(), "-o", &floats, "--type", "f16"]).ok();
+    model.write("text.txt", &"The other thing is that he was not there, and so on. ".repeat(12));
+    let ab = |model: &str, arms: &str| {
+        run(&["ab", "-d", "cpu", "-m", model, "--arms", arms, "--text", &text, "--no-controls", "--json"])
+    };
+    let found = ab(model.path(), &format!("f16,{codes},{floats}")).json();
+    let kl = |i: usize| found["comparisons"][i]["teacher_forced"]["kl"]["mean"].as_f64().unwrap();
+    assert!(kl(0) > 1e-4 && kl(1).abs() < 1e-9, "{} {}", kl(0), kl(1));
+    let arms = found["arms"].as_array().unwrap();
+    assert_eq!((&arms[1]["name"], &arms[1]["states"]), (&json!(codes), &json!(16)));
+    assert!((8.2..8.4).contains(&arms[1]["bits"].as_f64().unwrap()), "{}", arms[1]);
+    let error = arms[1]["relative_error"].as_f64().unwrap();
+    assert!(error > 5e-4 && error < 5e-3, "{error}");
+    assert!(arms[2]["relative_error"].as_f64().unwrap() < 1e-6, "{}", arms[2]);
+
+    let found = ab(&codes, "f16,file").json();
+    let kl = found["comparisons"][0]["teacher_forced"]["kl"]["mean"].as_f64().unwrap();
+    assert!(kl.abs() < 1e-5, "{kl}");
+
+    ab(model.path(), "f16,file").failed(2, "holds no codes", "floats");
+    ab(model.path(), &format!("f16,{}", llama())).failed(
+        2,
+        "its hidden_size is 48, expected the model's, 64",
+        "sizes",
+    );
+    let other = tiny("qwen3").to_str().unwrap().to_owned();
+    ab(model.path(), &format!("f16,{other}")).failed(
+        2,
+        "its architecture is Qwen3ForCausalLM",
+        "architecture",
+    );
+    ab(model.path(), &format!("f16,{}", out("absent"))).failed(
+        2,
+        "is none, expected f16, q8, q4",
+        "no such file",
+    );
+    ab(model.path(), &format!("f16,{}", out("text.txt"))).failed(
+        1,
+        "expected a .safetensors or .gguf",
+        "no model",
+    );
+    // A GGUF file has these positions as a tensor.
+    let stretched = self::model();
+    let file = stretched.file("f.gguf").to_str().unwrap().to_owned();
+    run(&["quantize", "-m", stretched.path(), "-o", &file, "--type", "f16"]).ok();
+    ab(stretched.path(), &format!("f16,{file}")).failed(2, "its stretch of positions is None", "positions");
+}

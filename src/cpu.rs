@@ -7,6 +7,7 @@ use crate::format::{Format, Packing};
 use crate::kernels::{Access, Invocation, Kernel, Slot};
 use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 /// The executor that needs no device.
@@ -120,10 +121,10 @@ impl Cpu {
         }
     }
 
-    fn replay(&mut self, prepared: Prepared, dispatches: usize) {
+    fn replay(&mut self, prepared: Prepared, dispatches: Range<usize>) {
         // Taken out for the while, so that the buffers can be borrowed.
         let run = std::mem::take(&mut self.recordings[prepared.0].dispatches);
-        for dispatch in &run[..dispatches.min(run.len())] {
+        for dispatch in &run[dispatches] {
             self.dispatch(prepared.0, dispatch);
         }
         self.recordings[prepared.0].dispatches = run;
@@ -163,12 +164,17 @@ impl Executor for Cpu {
     }
 
     fn run(&mut self, prepared: Prepared) -> Result<()> {
-        self.replay(prepared, usize::MAX);
+        self.replay(prepared, 0..self.recordings[prepared.0].dispatches.len());
         Ok(())
     }
 
-    fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>> {
-        self.replay(prepared, last + 1);
+    fn probe(
+        &mut self,
+        prepared: Prepared,
+        dispatches: RangeInclusive<usize>,
+    ) -> Pending<'_, Result<Vec<u8>>> {
+        let (first, last) = dispatches.into_inner();
+        self.replay(prepared, first..last + 1);
         let window = self.recordings[prepared.0].dispatches[last].bindings.last().map(|w| w.buffer.whole());
         let bytes = window.map(|w| self.bytes(self.index(prepared.0, &w), &w)).unwrap_or_default();
         Box::pin(std::future::ready(Ok(bytes)))

@@ -6,6 +6,7 @@
 use crate::capabilities::Capabilities;
 use crate::error::Result;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -318,9 +319,14 @@ pub trait Executor {
     /// When the device was lost.
     fn run(&mut self, prepared: Prepared) -> Result<()>;
 
-    /// Replays dispatches `0..=last` of a recording and reads the whole buffer behind that dispatch's
-    /// last binding: how a value that is not finite is traced to where it arose.
-    fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>>;
+    /// Replays those dispatches of a recording and reads the whole buffer behind the last binding of the last of them: how
+    /// a value that is not finite is traced to where it arose. What the dispatches before them left is still there, so that a
+    /// recording can be replayed piece by piece.
+    fn probe(
+        &mut self,
+        prepared: Prepared,
+        dispatches: RangeInclusive<usize>,
+    ) -> Pending<'_, Result<Vec<u8>>>;
 
     /// The recording behind a handle.
     fn recording(&self, prepared: Prepared) -> &Recording;

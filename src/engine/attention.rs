@@ -31,14 +31,15 @@ impl Engine {
             self.set_rows(ready, &rows)?;
             let none = vec![NONE; PREFILL];
             self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(&none))?;
+            let mut next = 0;
             for (layer, &store) in stores.iter().enumerate() {
                 // The dispatch's last binding is the queries.
-                let bytes = self.executor.probe(ready.prepared, store).await?;
+                let bytes = self.executor.probe(ready.prepared, next..=store).await?;
+                next = store + 1;
                 let q: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
                 let width = shapes[layer].heads * shapes[layer].head_dim;
                 queries[layer].extend(&q[..rows.len() * width]);
             }
-            self.executor.run(ready.prepared)?;
         }
         let pages = self.pages.held(0).to_vec();
         let mut layers = Vec::with_capacity(stores.len());

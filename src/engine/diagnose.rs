@@ -54,7 +54,7 @@ impl Engine {
 
     /// Whether what dispatch `last` leaves, in the rows in use, is finite.
     async fn finite_after(&mut self, suspect: &Suspect, last: usize, outputs_from: usize) -> Result<bool> {
-        let bytes = self.executor.probe(suspect.ready.prepared, last).await?;
+        let bytes = self.executor.probe(suspect.ready.prepared, 0..=last).await?;
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         let (used, capacity) = match last < outputs_from {
             true => (&suspect.used, suspect.ready.capacity),

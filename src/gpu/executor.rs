@@ -9,6 +9,7 @@ use crate::kernels::{Access, Kernel};
 use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -234,9 +235,8 @@ impl Gpu {
         Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect())
     }
 
-    fn submit(&mut self, prepared: Prepared, dispatches: usize) -> Result<()> {
-        let steps = &self.recordings[prepared.0].steps;
-        let chunks = steps[..dispatches.min(steps.len())].chunks(SUBMITTED);
+    fn submit(&mut self, prepared: Prepared, dispatches: Range<usize>) -> Result<()> {
+        let chunks = self.recordings[prepared.0].steps[dispatches].chunks(SUBMITTED);
         let last = chunks.len().saturating_sub(1);
         for (i, steps) in chunks.enumerate() {
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -372,12 +372,17 @@ impl Executor for Gpu {
     }
 
     fn run(&mut self, prepared: Prepared) -> Result<()> {
-        self.submit(prepared, usize::MAX)
+        self.submit(prepared, 0..self.recordings[prepared.0].steps.len())
     }
 
-    fn probe(&mut self, prepared: Prepared, last: usize) -> Pending<'_, Result<Vec<u8>>> {
+    fn probe(
+        &mut self,
+        prepared: Prepared,
+        dispatches: RangeInclusive<usize>,
+    ) -> Pending<'_, Result<Vec<u8>>> {
+        let (first, last) = dispatches.into_inner();
         Box::pin(async move {
-            self.submit(prepared, last + 1)?;
+            self.submit(prepared, first..last + 1)?;
             let replay = &self.recordings[prepared.0];
             let Some(&window) = replay.recording.dispatches[last].bindings.last() else {
                 return Ok(Vec::new());

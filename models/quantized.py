@@ -3,10 +3,11 @@
 
     quantized.py transformers OUT INFER TEXT      a directory in compressed-tensors' layout
     quantized.py blocks OUT.gguf MODEL            a GGUF file against the model that it was made of, by gguf-py
+    quantized.py gptq OUT MODEL                   a directory in GPTQ's layout against its model, by auto-gptq
     quantized.py llama OUT.gguf INFER             greedy text of llama.cpp (xllamacpp 2026.10) and of infer
     quantized.py reference                        makes tests/data/quantized.json
 
-The first, second and last want the environment of formats.py; the third one with xllamacpp in it.
+All want the environment of formats.py, but for the one with llama.cpp: that wants xllamacpp.
 """
 
 import json
@@ -74,6 +75,36 @@ def transformers(directory, binary, text):
         return
     logits = packed(torch.tensor([ids[:-1]])).logits[0].double()
     print(f"  as transformers runs it: {torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:])).item():.6f}")
+
+
+def gptq(directory, model):
+    """Every matrix as auto-gptq's own layer multiplies with it; the error must be the one that the card tells."""
+    import torch
+    from formats import alone
+    from safetensors import safe_open
+
+    module = alone("auto_gptq", "nn_modules/qlinear/qlinear_cuda.py", "qlinear")
+    settings = json.loads((Path(directory) / "config.json").read_text())["quantization_config"]
+    off = power = count = 0
+    with safe_open(Path(directory) / "model.safetensors", "pt") as packed, safe_open(Path(model) / "model.safetensors", "pt") as file:
+        for key in packed.keys():
+            if not key.endswith(".qweight"):
+                continue
+            stem = key.removesuffix(".qweight")
+            weight = file.get_tensor(f"{stem}.weight").float()
+            rows, cols = weight.shape
+            layer = module.QuantLinear(settings["bits"], settings["group_size"], cols, rows, bias=False, weight_dtype=torch.float16)
+            for part in ("qweight", "qzeros", "scales", "g_idx"):
+                buffer, tensor = getattr(layer, part), packed.get_tensor(f"{stem}.{part}")
+                assert (buffer.shape, buffer.dtype) == (tensor.shape, tensor.dtype), (stem, part, buffer.shape, tensor.shape)
+                buffer.copy_(tensor)
+            layer.autogptq_cuda_available = False
+            numbers = layer(torch.eye(cols).half()).T.float()
+            off += ((numbers - weight) ** 2).double().sum().item()
+            power += (weight**2).double().sum().item()
+            count += 1
+    print(f"{count} matrices, relative squared error {off / power:.4e}")
+    print(next(line for line in (Path(directory) / "README.md").read_text().splitlines() if line.startswith("| all")))
 
 
 def turned(numbers, head_dim):
@@ -180,4 +211,5 @@ def reference():
 
 
 if __name__ == "__main__":
-    {"transformers": transformers, "blocks": blocks, "llama": llama, "reference": reference}[sys.argv[1]](*sys.argv[2:])
+    commands = {"transformers": transformers, "blocks": blocks, "gptq": gptq, "llama": llama, "reference": reference}
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -328,6 +328,21 @@ fn what_cannot_be_written_is_refused_by_name() {
             "cuts a text into words in a way",
         ),
         (
+            with("llama", tokenizer, &["model", "vocab", "!"], 9999.into()),
+            q4_0(),
+            "has the id 9999, expected less than 131",
+        ),
+        (
+            with("llama", tokenizer, &["model", "vocab", "!"], 40.into()),
+            q4_0(),
+            "has two tokens with the id 40",
+        ),
+        (
+            with("llama", tokenizer, &["model", "merges"], serde_json::json!([["a"]])),
+            q4_0(),
+            "has merges that are not pairs of texts",
+        ),
+        (
             with("llama", tokenizer, &["normalizer"], serde_json::json!({"type": "Lowercase"})),
             q4_0(),
             "cuts a text into words in a way",

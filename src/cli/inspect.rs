@@ -154,7 +154,10 @@ fn described(config: &Config) -> Value {
 fn encodings(checkpoint: &Checkpoint) -> Vec<Stored> {
     let mut by_name: BTreeMap<(String, String), Vec<&TensorInfo>> = BTreeMap::new();
     for info in checkpoint.tensors() {
-        by_name.entry((info.encoding.to_string(), runs_as(info))).or_default().push(info);
+        by_name
+            .entry((info.encoding.to_string(), runs_as(info, checkpoint.has_codes())))
+            .or_default()
+            .push(info);
     }
     let mut found: Vec<Stored> = by_name
         .into_iter()
@@ -169,10 +172,11 @@ fn encodings(checkpoint: &Checkpoint) -> Vec<Stored> {
     found
 }
 
-/// How a tensor runs if nothing else is asked for.
-fn runs_as(info: &TensorInfo) -> String {
+/// How a tensor runs if nothing else is asked for, in a file with codes or without.
+fn runs_as(info: &TensorInfo, coded: bool) -> String {
     match (&info.encoding, info.encoding.packing(), info.shape.len()) {
         (_, Some(packing), _) => format!("as it is, {}", packing.name()),
+        (Encoding::Plain(_), None, 2) if coded => "16-bit floats".to_owned(),
         (Encoding::Plain(_), None, 2) => "packed to --bits".to_owned(),
         (Encoding::Plain(_), None, _) => "32-bit floats".to_owned(),
         (_, None, _) => "unpacked to 16-bit floats: no kernel reads it".to_owned(),

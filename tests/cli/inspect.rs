@@ -29,6 +29,11 @@ fn a_file_is_told_by_its_formats_and_its_memory() {
     {
         assert!(text.contains(said), "{said}: {text}");
     }
+    // Floats beside codes stay floats.
+    let found = run(&["inspect", &packed("gptq"), "--json"]).json();
+    let floats = found["encodings"].as_array().unwrap().iter().filter(|e| e["encoding"] == "F16");
+    let runs: Vec<&str> = floats.map(|e| e["runs_as"].as_str().unwrap()).collect();
+    assert!(runs.contains(&"16-bit floats") && !runs.contains(&"packed to --bits"), "{found}");
     let text = run(&["inspect", &llama()]).ok().out;
     assert!(text.contains("packed to --bits") && !text.contains("-b file"), "{text}");
     let text = run(&["inspect"]).ok().out;

@@ -125,17 +125,21 @@ NAMES = {
 }
 
 
+def add_sizes(writer, config):
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+
+
 def write_gguf(path):
     def write(config, stored):
         writer = gguf.GGUFWriter(path, "llama")
-        writer.add_context_length(config.max_position_embeddings)
-        writer.add_embedding_length(config.hidden_size)
-        writer.add_block_count(config.num_hidden_layers)
-        writer.add_feed_forward_length(config.intermediate_size)
-        writer.add_head_count(config.num_attention_heads)
-        writer.add_head_count_kv(config.num_key_value_heads)
-        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        writer.add_rope_freq_base(config.rope_theta)
+        add_sizes(writer, config)
         writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
         # Byte-level: three special tokens, 96 characters, 32 merges.
         letters = ["Ġ", "Ċ"] + [chr(code) for code in range(33, 127)]
@@ -210,14 +214,7 @@ def make_families():
         # The second file says nothing of the model.
         split = {"split_max_tensors": 14} if name == "qwen2" else {}
         writer = gguf.GGUFWriter(DATA / f"family-{name}.gguf", arch_name, **split)
-        writer.add_context_length(config.max_position_embeddings)
-        writer.add_embedding_length(config.hidden_size)
-        writer.add_block_count(config.num_hidden_layers)
-        writer.add_feed_forward_length(config.intermediate_size)
-        writer.add_head_count(config.num_attention_heads)
-        writer.add_head_count_kv(config.num_key_value_heads)
-        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        writer.add_rope_freq_base(config.rope_theta)
+        add_sizes(writer, config)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)

@@ -1,19 +1,5 @@
-// w = scale · code + offset, both constants f16, one pair a group of columns.
-// The contract is told in format/f16.wgsl. Expects: GROUPS (groups a row).
-
-@group(1) @binding(1) var<storage, read> constants: array<vec4<u32>>; // [tiles, GROUPS, 16 quads] scale | offset
-
-struct Group { scale: vec4<f32>, offset: vec4<f32> }
-
-fn load_group(tile: u32, quad: u32, group: u32) -> Group {
-    let c = constants[(tile * GROUPS + group) * 16u + quad];
-    let x = unpack2x16float(c.x);
-    let y = unpack2x16float(c.y);
-    let z = unpack2x16float(c.z);
-    let w = unpack2x16float(c.w);
-    return Group(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y));
-}
+// w = scale · code + offset. Follows format/pair.wgsl, whose constants they are.
 
 fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
-    return g.scale * codes + g.offset;
+    return g.first * codes + g.second;
 }

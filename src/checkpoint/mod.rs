@@ -17,6 +17,7 @@ pub mod hub;
 mod packed;
 pub mod safetensors;
 pub mod shipped;
+mod tensor;
 mod weights;
 
 use crate::error::{Error, Result};
@@ -29,7 +30,8 @@ use std::path::{Path, PathBuf};
 pub use self::config::{Config, Rope, RopeScaling};
 pub use self::files::Directory;
 pub use self::safetensors::parse_header;
-pub use self::weights::{Change, Checkpoint, Dtype, Encoding, Tensor, TensorInfo};
+pub use self::tensor::{Change, Dtype, Encoding, Tensor, TensorInfo};
+pub use self::weights::Checkpoint;
 
 /// Where a model lies on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ pub(super) use wgsl;
 
 /// The WGSL that comes before that of the codes: each [`Form`]'s, and the codes' binding.
 pub(super) const CODES: Part = wgsl!("codes.wgsl");
+pub(super) const PAIR: Part = wgsl!("pair.wgsl");
 pub(super) const ZERO: Part = wgsl!("affine.wgsl");
 pub(super) const OFFSET: Part = wgsl!("offset.wgsl");
 pub(super) const MIDDLE: Part = wgsl!("symmetric.wgsl");
@@ -156,7 +157,7 @@ pub(super) fn unpack(planes: &[&[u32]], cols: usize, group: usize, kind: (u32, F
 
 /// A format of integer codes.
 macro_rules! affine_format {
-    ($name:literal, $bits:literal, $form:ident, $constants:ident, $file:literal) => {
+    ($name:literal, $bits:literal, $form:ident, [$($constants:ident),+], $file:literal) => {
         $crate::format::Format {
             name: $name,
             bits: $bits,
@@ -172,7 +173,7 @@ macro_rules! affine_format {
                 $crate::format::affine::unpack(planes, cols, group, ($bits, $crate::format::Form::$form), out)
             },
             wgsl: &[
-                $crate::format::affine::$constants,
+                $($crate::format::affine::$constants,)+
                 $crate::format::affine::CODES,
                 $crate::format::affine::wgsl!($file),
             ],

@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · (code − zero)`, code in 0..=15.
-pub const FORMAT: super::Format = affine_format!("q4", 4, Zero, ZERO, "q4.wgsl");
+pub const FORMAT: super::Format = affine_format!("q4", 4, Zero, [PAIR, ZERO], "q4.wgsl");

@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · (code − 8)`, code in 0..=15.
-pub const FORMAT: super::Format = affine_format!("q4_0", 4, Middle, MIDDLE, "q4.wgsl");
+pub const FORMAT: super::Format = affine_format!("q4_0", 4, Middle, [MIDDLE], "q4.wgsl");

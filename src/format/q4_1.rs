@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · code + offset`, code in 0..=15.
-pub const FORMAT: super::Format = affine_format!("q4_1", 4, Offset, OFFSET, "q4.wgsl");
+pub const FORMAT: super::Format = affine_format!("q4_1", 4, Offset, [PAIR, OFFSET], "q4.wgsl");

@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · (code − zero)`, code in 0..=255.
-pub const FORMAT: super::Format = affine_format!("q8", 8, Zero, ZERO, "q8.wgsl");
+pub const FORMAT: super::Format = affine_format!("q8", 8, Zero, [PAIR, ZERO], "q8.wgsl");

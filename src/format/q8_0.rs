@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · (code − 128)`, code in 0..=255.
-pub const FORMAT: super::Format = affine_format!("q8_0", 8, Middle, MIDDLE, "q8.wgsl");
+pub const FORMAT: super::Format = affine_format!("q8_0", 8, Middle, [MIDDLE], "q8.wgsl");

@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · code + offset`, code in 0..=255.
-pub const FORMAT: super::Format = affine_format!("q8_1", 8, Offset, OFFSET, "q8.wgsl");
+pub const FORMAT: super::Format = affine_format!("q8_1", 8, Offset, [PAIR, OFFSET], "q8.wgsl");

@@ -4,7 +4,7 @@
 //! reserved by a count that the file claims: memory grows with what was really read.
 
 use crate::checkpoint::ggml::BlockType;
-use crate::checkpoint::weights::{Change, Dtype, Encoding, TensorInfo};
+use crate::checkpoint::tensor::{Change, Dtype, Encoding, TensorInfo};
 use crate::checkpoint::{QUOTE, clip};
 use std::collections::BTreeMap;
 

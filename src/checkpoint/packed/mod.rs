@@ -10,7 +10,7 @@ mod compressed_tensors;
 mod gptq;
 mod mlx;
 
-use super::weights::{Dtype, TensorInfo};
+use super::tensor::{Dtype, TensorInfo};
 use super::{Directory, MAX_JSON, MESSAGE, QUOTE, clip};
 use crate::error::{Error, Result};
 use crate::format::{Form, Packing, q4, q4_0, q4_1, q8, q8_0, q8_1};

@@ -211,8 +211,9 @@ def make_families():
         model = kind(config)
         reference.fill(model, 3)
         model.half().float().eval()
-        # The second file says nothing of the model.
-        split = {"split_max_tensors": 14} if name == "qwen2" else {}
+        # The second file says nothing of the model, and may have the output matrix.
+        split = {"split_max_tensors": 14} if name in ("qwen2", "olmo2") else {}
+        assert name != "olmo2" or not config.tie_word_embeddings
         writer = gguf.GGUFWriter(DATA / f"family-{name}.gguf", arch_name, **split)
         add_sizes(writer, config)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

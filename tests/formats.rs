@@ -82,7 +82,7 @@ fn families_are_read_from_gguf() {
         ("llama-gqa-llama3", "family-llama-gqa-llama3.gguf"),
         ("qwen2", "family-qwen2-00001-of-00002.gguf"),
         ("qwen3", "family-qwen3.gguf"),
-        ("olmo2", "family-olmo2.gguf"),
+        ("olmo2", "family-olmo2-00001-of-00002.gguf"),
         ("granite", "family-granite.gguf"),
         ("phi3", "family-phi3.gguf"),
         ("gemma2", "family-gemma2.gguf"),

@@ -34,11 +34,19 @@ const MAX_PARTS: usize = 1000;
 
 /// Finds the model that a GGUF file holds, or the first of several.
 pub fn source(path: &Path) -> Result<Source> {
-    parts(path)?;
-    let bytes = super::Checkpoint::map(path)?;
-    let problem = |problem: String| Error::file(path, clip(&problem, super::MESSAGE));
-    let header = parse(&bytes, bytes.len() as u64).map_err(problem)?;
-    let files = files(&header).map_err(problem)?;
+    let mut whole: Option<Header> = None;
+    for part in parts(path)? {
+        let bytes = super::Checkpoint::map(&part)?;
+        let header = parse(&bytes, bytes.len() as u64);
+        let header = header.map_err(|problem| Error::file(&part, clip(&problem, super::MESSAGE)))?;
+        // The first file says what the model is; what it has is told by the tensors of all.
+        match &mut whole {
+            Some(whole) => whole.tensors.extend(header.tensors),
+            None => whole = Some(header),
+        }
+    }
+    let files = whole.as_ref().map_or(Ok(Vec::new()), files);
+    let files = files.map_err(|problem| Error::file(path, clip(&problem, super::MESSAGE)))?;
     Ok(Source { directory: Directory::held(path, files), weights: path.to_owned() })
 }
 

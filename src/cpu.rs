@@ -8,7 +8,7 @@ use crate::kernels::{Access, Invocation, Kernel, Slot};
 use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The executor that needs no device.
 pub struct Cpu {
@@ -202,6 +202,16 @@ impl Executor for Cpu {
 
     fn busy(&mut self) -> Pending<'_, Result<Option<Duration>>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn time(&mut self, prepared: Prepared) -> Pending<'_, Result<Option<Vec<Duration>>>> {
+        let each = (0..self.recordings[prepared.0].dispatches.len()).map(|i| {
+            let started = Instant::now();
+            self.replay(prepared, i..i + 1);
+            started.elapsed()
+        });
+        let times = each.collect();
+        Box::pin(std::future::ready(Ok(Some(times))))
     }
 
     fn memory(&self) -> (u64, u64) {

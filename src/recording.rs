@@ -100,11 +100,16 @@ impl Consts {
     }
 
     fn find(&self, name: &str) -> Const {
-        self.0
-            .iter()
-            .find(|(n, _)| *n == name)
-            .unwrap_or_else(|| panic!("kernel constant {name} is not set"))
-            .1
+        let found = self.0.iter().find(|(n, _)| *n == name);
+        found.unwrap_or_else(|| panic!("kernel constant {name} is not set")).1
+    }
+
+    /// The unsigned constant `name`, if there is one.
+    pub fn number(&self, name: &str) -> Option<usize> {
+        self.0.iter().find_map(|(n, value)| match value {
+            Const::U32(value) if *n == name => Some(*value as usize),
+            _ => None,
+        })
     }
 
     /// The unsigned constant `name`, for twins.
@@ -343,6 +348,10 @@ pub trait Executor {
     /// How long the device was busy with the runs since this was last asked; none where it does not tell,
     /// or there were more of them than are counted.
     fn busy(&mut self) -> Pending<'_, Result<Option<Duration>>>;
+
+    /// Replays a recording with every dispatch timed on its own, waits, and tells how long each took; none where the
+    /// device does not tell. Slower than [`run`](Self::run), which never pays for it.
+    fn time(&mut self, prepared: Prepared) -> Pending<'_, Result<Option<Vec<Duration>>>>;
 
     /// Bytes of device memory now held, and the most that ever were.
     fn memory(&self) -> (u64, u64);

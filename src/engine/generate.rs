@@ -127,9 +127,9 @@ impl Engine {
         loop {
             self.admit(requests, run)?;
             let queuing = Instant::now();
-            let queued = match self.queue_prompt(requests, run)? {
+            let queued = match self.queue_prompt(requests, run).await? {
                 Some(queued) => Some(queued),
-                None => self.queue_decode(run)?,
+                None => self.queue_decode(run).await?,
             };
             self.encode += queuing.elapsed();
             let idle = queued.is_none();
@@ -209,7 +209,7 @@ impl Engine {
     }
 
     /// Queues a step of prompt rows, from as many sequences as fit.
-    fn queue_prompt(&mut self, requests: &[Request], run: &mut Run) -> Result<Option<Queued>> {
+    async fn queue_prompt(&mut self, requests: &[Request], run: &mut Run) -> Result<Option<Queued>> {
         let (mut rows, mut outputs, mut makes) = (Vec::new(), Vec::new(), Vec::new());
         let most_outputs = run.active.len().min(PREFILL);
         // In the order of admission: a prompt may begin with pages that one before it is about to fill.
@@ -243,13 +243,13 @@ impl Engine {
             let offset = (slot * size_of::<Row>()) as u64;
             self.executor.upload(self.decode_rows, offset, bytemuck::bytes_of(&Row::new(0, 0, slot)))?;
         }
-        self.executor.run(ready.prepared)?;
+        self.step(ready.prepared).await?;
         let ticket = self.executor.read(self.decode_rows.whole())?;
         Ok(Some(Queued { ticket, makes, ready, rows }))
     }
 
     /// Queues a step that makes a token for every sequence whose prompt is done.
-    fn queue_decode(&mut self, run: &mut Run) -> Result<Option<Queued>> {
+    async fn queue_decode(&mut self, run: &mut Run) -> Result<Option<Queued>> {
         let pending = |slot: usize, serial: usize| {
             run.queue.iter().filter(|q| q.makes.contains(&(slot, serial))).count()
         };
@@ -266,7 +266,7 @@ impl Engine {
         // Few sequences should not pay for many: the table is used up to the last slot in use.
         let capacity = (last + 1).next_power_of_two().min(run.active.len());
         let ready = self.ready(capacity, Head::Decode)?;
-        self.executor.run(ready.prepared)?;
+        self.step(ready.prepared).await?;
         let ticket = self.executor.read(self.decode_rows.whole())?;
         Ok(Some(Queued { ticket, makes, ready, rows: Vec::new() }))
     }

@@ -12,6 +12,7 @@ mod generate;
 mod limits;
 mod pages;
 mod plan;
+mod profile;
 mod score;
 mod timing;
 
@@ -20,6 +21,7 @@ pub use device::{DeviceChoice, Opened, open_device};
 pub use generate::{Generation, Request, Stop};
 pub use limits::{Limits, limits};
 pub use plan::{Memory, Plan};
+pub use profile::Launch;
 pub use score::{Perplexity, Text, windows};
 pub use timing::{DEPTH_STEP, Timing, Work};
 
@@ -116,6 +118,8 @@ pub struct Engine {
     unread: Vec<String>,
     /// How long the host was busy with steps of [`Engine::generate`].
     encode: Duration,
+    /// The steps of a call that is profiled, and how long their dispatches took.
+    profile: Option<Vec<(Prepared, Vec<Duration>)>>,
 }
 
 /// How a model is opened.
@@ -166,6 +170,7 @@ impl Engine {
             results: HashMap::new(),
             unread: Vec::new(),
             encode: Duration::ZERO,
+            profile: None,
             plan,
         };
         engine.add_arm(checkpoint, &options.weights, options.progress)?;

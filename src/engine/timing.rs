@@ -42,8 +42,7 @@ impl Engine {
     /// When it does not fit the context, or the device fails.
     pub async fn time_prompt(&mut self, work: Work, round: usize) -> Result<Timing> {
         let requests = self.fill(work, round, work.tokens, 1).await?;
-        let _ = self.busy().await?;
-        self.encode = Duration::ZERO;
+        self.restart().await?;
         let started = Instant::now();
         let done = self.generate(&requests, &mut |_, _| ControlFlow::Continue(())).await?;
         let wall = started.elapsed();
@@ -63,8 +62,7 @@ impl Engine {
     /// As [`time_prompt`](Self::time_prompt).
     pub async fn time_decode(&mut self, work: Work, round: usize) -> Result<Timing> {
         let requests = self.fill(work, round, 1, work.tokens + 1).await?;
-        let _ = self.busy().await?;
-        self.encode = Duration::ZERO;
+        self.restart().await?;
         let (mut waiting, mut first) = (work.sequences, None);
         let mut started = vec![false; work.sequences];
         self.generate(&requests, &mut |request, _| {
@@ -80,6 +78,14 @@ impl Engine {
         let wall = first.map_or(Duration::ZERO, |first| first.elapsed());
         let (busy, encode) = (self.busy().await?, self.encode);
         Ok(Timing { tokens: work.tokens * work.sequences, wall, busy, encode })
+    }
+
+    /// What was measured until now does not count.
+    async fn restart(&mut self) -> Result<()> {
+        let _ = self.busy().await?;
+        self.encode = Duration::ZERO;
+        self.profile.iter_mut().for_each(Vec::clear);
+        Ok(())
     }
 
     /// Dispatches of a step that makes a token for each of so many sequences.

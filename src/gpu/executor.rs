@@ -1,7 +1,7 @@
 //! Replays recordings on a GPU.
 
 use super::pipeline::{Layouts, Pipeline, compile};
-use super::timing::Timing;
+use super::timing::{Laps, Timing};
 use super::{Adapter, Options};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
@@ -58,6 +58,18 @@ struct Step {
     bindings: wgpu::BindGroup,
     planes: Option<wgpu::BindGroup>,
     workgroups: [u32; 3],
+}
+
+impl Step {
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        if let Some(planes) = &self.planes {
+            pass.set_bind_group(1, planes, &[]);
+        }
+        let [x, y, z] = self.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// A copy that is on its way to the CPU.
@@ -245,15 +257,7 @@ impl Gpu {
                     label: None,
                     timestamp_writes: self.timing.as_ref().and_then(|t| t.writes(i == 0, i == last)),
                 });
-                for step in steps {
-                    pass.set_pipeline(&step.pipeline);
-                    pass.set_bind_group(0, &step.bindings, &[]);
-                    if let Some(planes) = &step.planes {
-                        pass.set_bind_group(1, planes, &[]);
-                    }
-                    let [x, y, z] = step.workgroups;
-                    pass.dispatch_workgroups(x, y, z);
-                }
+                steps.iter().for_each(|step| step.encode(&mut pass));
             }
             if let Some(timing) = self.timing.as_mut().filter(|_| i == last) {
                 timing.resolve(&mut encoder);
@@ -423,6 +427,35 @@ impl Executor for Gpu {
                 timing.restart();
                 timing.busy(&bytes)
             }))
+        })
+    }
+
+    fn time(&mut self, prepared: Prepared) -> Pending<'_, Result<Option<Vec<Duration>>>> {
+        Box::pin(async move {
+            if self.timing.is_none() {
+                return Ok(None);
+            }
+            let count = self.recordings[prepared.0].steps.len();
+            let mut times = Vec::with_capacity(count);
+            for first in (0..count).step_by(SUBMITTED) {
+                let steps = &self.recordings[prepared.0].steps[first..count.min(first + SUBMITTED)];
+                let laps = Laps::new(&self.device, steps.len());
+                let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                for (i, step) in steps.iter().enumerate() {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: None,
+                        timestamp_writes: Some(laps.writes(i)),
+                    });
+                    step.encode(&mut pass);
+                }
+                laps.resolve(&mut encoder);
+                let len = laps.resolved.size();
+                self.queue.submit([encoder.finish()]);
+                let ticket = self.copy_out(&laps.resolved, 0, len)?;
+                let bytes = self.wait(ticket).await?;
+                times.extend(laps.times(&bytes, self.queue.get_timestamp_period()));
+            }
+            Ok(Some(times))
         })
     }
 

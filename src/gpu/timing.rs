@@ -1,4 +1,4 @@
-//! How long the device itself was busy, by timestamps at the ends of each replay.
+//! How long the device itself was busy, by timestamps: at the ends of each replay, or of each dispatch of one.
 
 use std::time::Duration;
 
@@ -81,5 +81,55 @@ impl Timing {
     /// Counts from now on.
     pub fn restart(&mut self) {
         self.replays = 0;
+    }
+}
+
+/// Timestamps at both ends of a few passes.
+pub struct Laps {
+    queries: wgpu::QuerySet,
+    pub resolved: wgpu::Buffer,
+    count: u32,
+}
+
+impl Laps {
+    /// For so many passes.
+    pub fn new(device: &wgpu::Device, passes: usize) -> Self {
+        let count = 2 * passes as u32;
+        Laps {
+            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: None,
+                ty: wgpu::QueryType::Timestamp,
+                count,
+            }),
+            resolved: device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: u64::from(count) * 8,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            }),
+            count,
+        }
+    }
+
+    /// What a pass writes.
+    pub fn writes(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+        let first = 2 * pass as u32;
+        wgpu::ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: Some(first),
+            end_of_pass_write_index: Some(first + 1),
+        }
+    }
+
+    /// Follows the last pass.
+    pub fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.resolve_query_set(&self.queries, 0..self.count, &self.resolved, 0);
+    }
+
+    /// How long each pass took, from the bytes of [`resolved`](Self::resolved) and the nanoseconds of a tick.
+    pub fn times(&self, bytes: &[u8], tick: f32) -> Vec<Duration> {
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(bytes);
+        let pass = |t: &[u64]| t[1].saturating_sub(t[0]) as f64 * f64::from(tick);
+        ticks.chunks_exact(2).map(|t| Duration::from_nanos(pass(t) as u64)).collect()
     }
 }

@@ -17,7 +17,12 @@ pub const UNIFORM: Kernel = Kernel {
     access: &[Access::Read, Access::Uniform, Access::ReadWrite],
     reduces: false,
     twin,
-    cases: || cases(|r, x| r.uniform_rows(x.capacity, MAX_T, x.cols, x.stride).map(Variant::Uniform)),
+    cases: || {
+        let variant = |r: &Recorder<'_>, x: Shape, quads| {
+            r.uniform_rows(x.capacity, MAX_T, x.cols, x.stride).map(|rows| Variant::Uniform { rows, quads })
+        };
+        [1, 4].into_iter().flat_map(|quads| cases(move |r, x| variant(r, x, quads))).collect()
+    },
 };
 
 /// Columns shared out among lanes: for GPUs and few rows.
@@ -46,14 +51,23 @@ const TILE_T: usize = 64;
 /// Lanes of `matmul_split` that share a quad's columns.
 const SPLITS: usize = 16;
 
-/// Most rows of x that a lane of `matmul_uniform` or `matmul_split` adds up side by side.
+/// Most rows of x that a lane of `matmul_uniform` or `matmul_split` adds up side by side. Twice as many would be a sixth
+/// faster on llvmpipe, and take it twice as long to compile.
 const MAX_T: usize = 8;
+
+/// Lanes of a workgroup of `matmul_uniform`: few, so that all of a processor's threads have some.
+const UNIFORM_WG: usize = 8;
 
 /// Which kernel multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
-    /// `matmul_uniform`, so many rows of x at a time.
-    Uniform(usize),
+    /// `matmul_uniform`, a lane so many rows at a time.
+    Uniform {
+        /// Rows of x.
+        rows: usize,
+        /// Quads of rows of W.
+        quads: usize,
+    },
     /// `matmul_split`, so many rows of x at a time.
     Split(usize),
     /// `matmul_tile`
@@ -94,7 +108,7 @@ impl Recorder<'_> {
     fn choose(&self, x: Activations, weight: &Matrix) -> Variant {
         let uniform = self.uniform_rows(x.capacity, MAX_T, weight.cols, weight.stride());
         match uniform {
-            Some(t) if self.capabilities.software => Variant::Uniform(t),
+            Some(rows) if self.capabilities.software => Variant::Uniform { rows, quads: quads(weight.rows) },
             _ if x.capacity <= MAX_T || self.capabilities.software => Variant::split(x.capacity),
             _ => Variant::Tile,
         }
@@ -116,11 +130,9 @@ impl Recorder<'_> {
                 .u32("GROUPS", cols.div_ceil(group))
                 .bool("ADD", add);
             match variant {
-                Variant::Uniform(t) => {
-                    // Enough workgroups for every processor core, with some lanes each.
-                    let wg = if tiles >= 64 { 64 } else { 16 };
-                    let consts = consts.u32("T", t).u32("WG", wg);
-                    let grid = [shard.rows.div_ceil(4 * wg), 1, 1];
+                Variant::Uniform { rows: t, quads } => {
+                    let consts = consts.u32("T", t).u32("Q", quads).u32("WG", UNIFORM_WG);
+                    let grid = [shard.rows.div_ceil(4 * quads * UNIFORM_WG), 1, 1];
                     for first in (0..x.capacity).step_by(t) {
                         let window = |buffer: Buffer, words: usize| {
                             buffer.window((first * words * 4) as u64, (t * words * 4) as u64)
@@ -149,6 +161,11 @@ impl Recorder<'_> {
             }
         }
     }
+}
+
+/// Quads of rows of W that a lane of `matmul_uniform` owns: many, as long as there are workgroups for a few threads.
+fn quads(rows: usize) -> usize {
+    [4, 2].into_iter().find(|quads| rows >= 4 * quads * UNIFORM_WG * 4).unwrap_or(1)
 }
 
 /// What a variant is chosen by.

@@ -1,17 +1,23 @@
 //! `infer bench`: how fast prompts are read and tokens are made, and how near that is to what the device can do.
 
-use super::args::{Bits, Common, ModelArgs, bits, group};
-use super::console::{Console, Output};
-use super::generate::at_least_one;
-use super::session::{Description, Session};
+mod output;
+mod profile;
+
+use crate::cli::args::{Bits, Common, ModelArgs, bits, group};
+use crate::cli::console::{Console, Output};
+use crate::cli::generate::at_least_one;
+use crate::cli::session::{Description, Session};
 use crate::checkpoint::Config;
-use crate::engine::{DEPTH_STEP, Limits, Timing, Work, limits, open_device};
+use crate::engine::{DEPTH_STEP, Launch, Limits, Timing, Work, limits, open_device};
 use crate::error::{Error, Result};
 use crate::format::Packing;
 use clap::ValueEnum;
+use output::{csv, markdown};
 use pollster::block_on;
+use profile::Trace;
 use serde::Serialize;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Tokens of a prompt, and tokens that are made, where the model allows so many.
@@ -23,6 +29,7 @@ Examples:
   infer bench -m DIR                          512 tokens read, 128 made, with 16 and 4 bits
   infer bench -m DIR -b 4 -p 512 -n 128 -D 0,4096 -r 5
   infer bench -m DIR -b 4 -p 0 -B 1,8,32      many texts at once
+  infer bench -m DIR -b 4 -p 64 -n 16 -r 1 --profile trace.json
   infer bench -m DIR -o json > bench.json     with every repetition
 
 pp512 is a prompt of 512 tokens, tg128 means 128 tokens one after the other; \"@ d4096\" says that 4096 tokens are in the
@@ -66,6 +73,10 @@ pub struct Args {
     #[arg(short, long, default_value = "5", value_name = "N", value_parser = at_least_one)]
     #[arg(help_heading = "Tests")]
     repetitions: usize,
+    /// Run each test once more, print the time that each kernel takes, and write every dispatch to a file that
+    /// chrome://tracing and ui.perfetto.dev show
+    #[arg(long, value_name = "FILE.json", help_heading = "Tests")]
+    profile: Option<PathBuf>,
     /// What to print: a table, or all figures [default: md; json with --json]
     #[arg(short, long, value_enum, help_heading = "Tests")]
     output: Option<Form>,
@@ -140,7 +151,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         limits(&mut *opened.executor)?
     };
     let mut out = Output::default();
-    let mut rows = Vec::new();
+    let (mut rows, mut trace, mut tables) = (Vec::new(), Trace::default(), String::new());
     for &bits in bits {
         let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
@@ -154,13 +165,24 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
             if form == Form::Jsonl {
                 out.json(&serde_json::to_value(&row).map_err(|e| Error::Model(e.to_string()))?)?;
             }
+            if args.profile.is_some() {
+                let (test, launches) = (format!("{} {}", row.format, row.test), bench.profile(prompt, work)?);
+                trace.add(&test, &launches);
+                tables += &profile::table(&test, &launches, found);
+            }
             rows.push(row);
         }
     }
     bar.finish_and_clear();
+    if let Some(path) = &args.profile {
+        trace.write(path)?;
+        if form != Form::Md {
+            console.say(&tables);
+        }
+    }
     match form {
         Form::Md => {
-            let _ = out.write(&markdown(&rows, found))?;
+            let _ = out.write(&(markdown(&rows, found) + &tables))?;
         }
         Form::Csv => {
             let _ = out.write(&csv(&rows))?;
@@ -296,6 +318,12 @@ impl Bench {
         })
     }
 
+    /// The dispatches of a round.
+    fn profile(&mut self, prompt: bool, work: Work) -> Result<Vec<Launch>> {
+        self.rounds += 1;
+        block_on(self.session.engine.profile(prompt, work, self.rounds))
+    }
+
     /// What a step of decoding must read: the packed weights (of an embedding that is not also the output matrix next to
     /// nothing), and keys and values at half of the way.
     fn bytes_per_step(&self, work: Work) -> u64 {
@@ -347,105 +375,6 @@ fn mean_and_sd(x: &[f64]) -> (f64, f64) {
     let mean = x.iter().sum::<f64>() / x.len().max(1) as f64;
     let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (x.len().max(2) - 1) as f64;
     (mean, square.sqrt())
-}
-
-fn markdown(rows: &[Row], limits: Limits) -> String {
-    let head = ["model", "size", "params", "format", "test", "tok/s", "of limit", "device", "host"];
-    let mut lines = vec![head.map(str::to_owned)];
-    for row in rows {
-        let per = if row.dispatches.is_some() { "step" } else { "token" };
-        let time = |seconds: f64| format!("{:.3} ms/{per}", seconds * 1e3);
-        lines.push([
-            row.model.clone(),
-            format!("{:.2} MiB", row.weight_bytes as f64 / f64::from(1 << 20)),
-            format!("{:.2} M", row.parameters as f64 / 1e6),
-            row.format.clone(),
-            row.test.clone(),
-            format!("{:.2} ± {:.2}", row.tokens_per_s, row.tokens_per_s_sd),
-            format!("{:.1}%", row.of_limit * 100.0),
-            row.device_s.map_or("–".to_owned(), time),
-            time(row.host_s),
-        ]);
-    }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let mut text = String::new();
-    for (i, line) in lines.iter().enumerate() {
-        for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
-            let pad = " ".repeat(width - cell.chars().count());
-            let _ = match column >= 5 {
-                true => write!(text, "| {pad}{cell} "),
-                false => write!(text, "| {cell}{pad} "),
-            };
-        }
-        text += "|\n";
-        if i == 0 {
-            for (column, &width) in widths.iter().enumerate() {
-                let _ = write!(text, "| {}{} ", "-".repeat(width - 1), if column >= 5 { ':' } else { '-' });
-            }
-            text += "|\n";
-        }
-    }
-    if let Some(row) = rows.first() {
-        let _ = writeln!(
-            text,
-            "\n{} ({}, {}): copies {:.2} GB/s (read and written), makes {:.2} GFLOP/s (f32)",
-            row.device,
-            row.backend,
-            row.driver,
-            limits.copy_bytes_per_s / 1e9,
-            limits.f32_flops / 1e9
-        );
-    }
-    let mut last = "";
-    for row in rows.iter().filter(|row| std::mem::replace(&mut last, &row.format) != row.format) {
-        let _ = writeln!(
-            text,
-            "{}: loaded in {:.2} s, first token {:.2} s after that, {:.2} s once warm, at most {:.1} MiB on the device",
-            row.format,
-            row.load_s,
-            row.first_token_cold_s,
-            row.first_token_warm_s,
-            row.peak_bytes as f64 / f64::from(1 << 20)
-        );
-    }
-    text
-}
-
-fn csv(rows: &[Row]) -> String {
-    let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,\
-                    first_token_cold_s,first_token_warm_s,tokens_per_s,tokens_per_s_sd,device_s,host_s,dispatches,\
-                    bytes_per_step,copy_bytes_per_s,f32_flops,of_limit\n"
-        .to_owned();
-    let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
-    let or_empty = |value: Option<String>| value.unwrap_or_default();
-    for r in rows {
-        let texts = [&r.model, &r.format, &r.device, &r.backend, &r.driver, &r.test].map(|text| quoted(text));
-        let [model, format, device, backend, driver, test] = texts;
-        let _ = writeln!(
-            text,
-            "{model},{},{format},{device},{backend},{driver},{test},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
-            r.parameters,
-            r.work.tokens,
-            r.work.depth,
-            r.work.sequences,
-            r.weight_bytes,
-            r.peak_bytes,
-            r.load_s,
-            r.first_token_cold_s,
-            r.first_token_warm_s,
-            r.tokens_per_s,
-            r.tokens_per_s_sd,
-            or_empty(r.device_s.map(|s| s.to_string())),
-            r.host_s,
-            or_empty(r.dispatches.map(|n| n.to_string())),
-            or_empty(r.bytes_per_step.map(|n| n.to_string())),
-            r.limits.copy_bytes_per_s,
-            r.limits.f32_flops,
-            r.of_limit
-        );
-    }
-    text
 }
 
 #[cfg(test)]

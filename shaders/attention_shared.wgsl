@@ -3,20 +3,20 @@
 // up to r's position, and no further back than WINDOW where that is not 0; cap(v) = CAP · tanh(v / CAP)
 // (arXiv:2408.00118) where CAP is not 0.
 //
-// One workgroup a row and team: TEAM query heads that share a key-value head, so that a key or value is
-// loaded once for all of them. For WG keys at a time: a lane scores one key (neighbouring lanes read
+// One workgroup a row, slice of its keys and team: TEAM query heads that share a key-value head, so that a key or value is
+// loaded once for all of them. Where a row has several slices, they are put together by attention_merge.wgsl. For WG keys at a time: a lane scores one key (neighbouring lanes read
 // neighbouring words of a page); then a lane adds up PAIRS pairs of dimensions over the keys of its slice.
 //
-// Queries are staged in workgroup memory.
+// Queries are staged in workgroup memory. Follows slices.wgsl.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
-// (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), WG. Grid: (HEADS / TEAM, rows).
+// (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), SPLITS, WG. Grid: (HEADS / TEAM, rows, SPLITS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>; // [rows, HEADS · 2·HALF]
 @group(0) @binding(3) var<storage, read> keys: array<u32>;      // [pages, KV_HEADS, HALF, PAGE]
 @group(0) @binding(4) var<storage, read> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF]
+@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const LOWEST: f32 = -3.0e38;
 const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of one slice
@@ -51,9 +51,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
     if row.sequence == NONE {
         return;
     }
+    let keys_ = slice_of(row.position, workgroup.z);
+    if keys_.first >= keys_.end {
+        return;
+    }
     open_queries(workgroup, t);
-    let end = row.position + 1u;
-    let first = select(0u, end - min(end, WINDOW), WINDOW > 0u);
+    let first = keys_.first;
+    let end = keys_.end;
     let slice = t.lane / SPAN;
     var maximum: array<f32, TEAM>;
     var total: array<f32, TEAM>; // of the keys that this lane scored
@@ -119,14 +123,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
             slice_sum[t.lane * PAIRS + j] = sum[h * PAIRS + j];
         }
         let all = workgroup_sum(t, total[h]); // its barriers publish the slices
-        let base = (workgroup.y * HEADS + workgroup.x * TEAM + h) * 2u * HALF;
+        let base = place_of(workgroup.y, workgroup.x * TEAM + h, workgroup.z);
+        let scale = select(1.0, 1.0 / all, SPLITS == 1u);
         for (var pair = t.lane; pair < HALF; pair += WG) {
             var result = vec2<f32>();
             for (var s = 0u; s < SLICES; s++) {
                 result += slice_sum[(s * SPAN + pair % SPAN) * PAIRS + pair / SPAN];
             }
-            out[base + pair] = result.x / all;
-            out[base + HALF + pair] = result.y / all;
+            out[base + pair] = result.x * scale;
+            out[base + HALF + pair] = result.y * scale;
+        }
+        if SPLITS > 1u && t.lane == 0u {
+            out[base + 2u * HALF] = all;
+            out[base + 2u * HALF + 1u] = maximum[h];
         }
         workgroupBarrier();
     }

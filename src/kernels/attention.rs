@@ -7,25 +7,36 @@ use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Queries in workgroup memory: for GPUs.
 pub const SHARED: Kernel = Kernel {
     name: "attention_shared",
-    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("attention_shared.wgsl")],
+    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_shared.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: true,
     twin,
     cases: || cases(false),
 };
 
-/// A lane a query head: for devices whose workgroups are threads of a processor.
+/// A lane a team of query heads: for devices whose workgroups are threads of a processor.
 pub const LANE: Kernel = Kernel {
     name: "attention_lane",
-    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("attention_lane.wgsl")],
+    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_lane.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     reduces: false,
     twin,
     cases: || cases(true),
+};
+
+/// Puts slices of the keys together.
+pub const MERGE: Kernel = Kernel {
+    name: "attention_merge",
+    wgsl: &[wgsl!("slices.wgsl"), wgsl!("attention_merge.wgsl")],
+    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    reduces: false,
+    twin: merge_twin,
+    cases: merge_cases,
 };
 
 const WG: usize = 64;
@@ -33,6 +44,18 @@ const WG: usize = 64;
 /// Most query heads of a workgroup: with heads of 256 they take 12 KiB of workgroup memory, of the 16 that
 /// every device has.
 const MAX_TEAM: usize = 8;
+
+/// Most slices of a row's keys.
+const MAX_SPLITS: usize = 32;
+
+/// Lanes of `attention_lane` that keep the threads of a processor busy.
+const LANE_ITEMS: usize = 128;
+
+/// Workgroups of `attention_shared` that keep a GPU busy: two for each core of a large one.
+const SHARED_ITEMS: usize = 256;
+
+/// Query heads of a lane of `attention_lane`, which has their sums in registers, or at least near them.
+const LANE_TEAM: usize = 4;
 
 /// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
@@ -72,6 +95,13 @@ impl Cache {
             .u32("WG", wg)
     }
 
+    /// Query heads that share what is loaded.
+    fn team(&self, lane: bool) -> usize {
+        let shared = self.heads / self.kv_heads;
+        let most = if lane { LANE_TEAM } else { MAX_TEAM };
+        (1..=most).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1)
+    }
+
     /// Bytes that `tokens` keys (or values) of one layer take.
     pub fn bytes(kv_heads: usize, head_dim: usize, tokens: usize) -> u64 {
         (tokens.next_multiple_of(PAGE) * kv_heads * head_dim * 2) as u64
@@ -95,34 +125,68 @@ impl Recorder<'_> {
         cache: &Cache,
     ) -> Buffer {
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
-        self.attention_as(self.capabilities.software, rows, capacity, (q, scores), cache, out);
+        let lane = self.capabilities.software;
+        let most = if lane { LANE_ITEMS } else { SHARED_ITEMS };
+        let items = capacity * cache.heads / cache.team(lane);
+        let splits = (most / items).clamp(1, cache.max_pages.min(MAX_SPLITS));
+        self.attention_as((lane, splits), rows, capacity, (q, scores), cache, out);
         out
     }
 
-    /// The same by a given kernel.
+    /// The same by a given kernel and in so many slices of the keys.
     fn attention_as(
         &mut self,
-        lane: bool,
+        (lane, splits): (bool, usize),
         rows: Buffer,
         capacity: usize,
         (q, scores): (Buffer, Scale),
         cache: &Cache,
         out: Buffer,
     ) {
+        let slices = match splits {
+            1 => out,
+            _ => self.temporary(capacity * cache.heads * splits * (cache.head_dim + 2), "slices"),
+        };
+        let team = cache.team(lane);
         let consts = cache.consts(if lane { LANES } else { WG });
-        let consts = scores.consts(consts.u32("WINDOW", cache.window));
-        let bindings = [rows, cache.pages, q, cache.keys, cache.values, out].map(Into::into);
+        let consts = consts.u32("WINDOW", cache.window).u32("TEAM", team).u32("SPLITS", splits);
+        let consts = scores.consts(consts);
+        let bindings = [rows, cache.pages, q, cache.keys, cache.values, slices].map(Into::into);
         if lane {
             let consts = consts.u32("ROWS", capacity);
-            let groups = (capacity * cache.heads).div_ceil(LANES);
+            let groups = (capacity * cache.heads / team * splits).div_ceil(LANES);
             self.dispatch(LANE.name, consts, bindings, [groups, 1, 1]);
         } else {
-            let shared = cache.heads / cache.kv_heads;
-            let team = (1..=MAX_TEAM).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1);
-            let consts = consts.u32("TEAM", team);
-            self.dispatch(SHARED.name, consts, bindings, [cache.heads / team, capacity, 1]);
+            self.dispatch(SHARED.name, consts, bindings, [cache.heads / team, capacity, splits]);
+        }
+        if splits > 1 {
+            self.merge((rows, capacity), slices, splits, cache, out);
         }
     }
+
+    fn merge(
+        &mut self,
+        (rows, capacity): (Buffer, usize),
+        slices: Buffer,
+        splits: usize,
+        cache: &Cache,
+        out: Buffer,
+    ) {
+        let consts = cache.consts(WG).u32("WINDOW", cache.window).u32("SPLITS", splits).u32("ROWS", capacity);
+        let groups = (capacity * cache.heads * cache.head_dim / 2).div_ceil(WG);
+        self.dispatch(MERGE.name, consts, [rows, slices, out].map(Into::into), [groups, 1, 1]);
+    }
+}
+
+/// The slices of a row's keys that are not empty, as slices.wgsl has them.
+fn slices(consts: &Consts, position: usize) -> Vec<Range<usize>> {
+    let [page, window, splits] = ["PAGE", "WINDOW", "SPLITS"].map(|c| consts.get(c));
+    let end = position + 1;
+    let first = if window > 0 { end.saturating_sub(window) } else { 0 };
+    let (start, pages) = (first / page, end.div_ceil(page) - first / page);
+    let each = pages.div_ceil(splits) * page;
+    let slice = |i: usize| first.max(start * page + i * each)..end.min(start * page + (i + 1) * each);
+    (0..(pages * page).div_ceil(each)).map(slice).collect()
 }
 
 fn twin(mut call: Invocation<'_>) {
@@ -130,18 +194,18 @@ fn twin(mut call: Invocation<'_>) {
     let (rows, pages, q) = (rows.words(), pages.words(), q.floats());
     let (keys, values, out) = (keys.words(), values.words(), out.floats_mut());
     let consts = call.consts;
-    let [heads, kv_heads, half, page_len, max_pages, window] =
-        ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES", "WINDOW"].map(|c| consts.get(c));
+    let [heads, kv_heads, half, page_len, max_pages, splits] =
+        ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES", "SPLITS"].map(|c| consts.get(c));
     let scale = Scale::of(consts);
-    out.par_chunks_exact_mut(2 * half).zip(q.par_chunks_exact(2 * half)).enumerate().for_each(
-        |(i, (out, q))| {
-            let (r, kv_head) = (i / heads, i % heads / (heads / kv_heads));
-            let Some(row) = active(rows, r) else { return };
-            let end = row.position + 1;
-            let first = if window > 0 { end.saturating_sub(window) } else { 0 };
-            let page =
-                |key: usize| pages[row.sequence * max_pages + key / page_len] as usize * kv_heads + kv_head;
-            let scores: Vec<f64> = (first..end)
+    let each = if splits == 1 { 2 * half } else { 2 * half + 2 };
+    let head = |(i, (out, q)): (usize, (&mut [f32], &[f32]))| {
+        let (r, kv_head) = (i / heads, i % heads / (heads / kv_heads));
+        let Some(row) = active(rows, r) else { return };
+        let page =
+            |key: usize| pages[row.sequence * max_pages + key / page_len] as usize * kv_heads + kv_head;
+        for (slice, out) in slices(consts, row.position).into_iter().zip(out.chunks_exact_mut(each)) {
+            let scores: Vec<f64> = slice
+                .clone()
                 .map(|key| {
                     let at = page(key) * half * page_len + key % page_len;
                     let dot = |i: usize| {
@@ -155,7 +219,7 @@ fn twin(mut call: Invocation<'_>) {
             let weights: Vec<f64> = scores.iter().map(|s| (s - greatest).exp()).collect();
             let total: f64 = weights.iter().sum();
             let mut sums = vec![0.0; 2 * half];
-            for (key, weight) in (first..end).zip(&weights) {
+            for (key, weight) in slice.zip(&weights) {
                 let values = &values[(page(key) * page_len + key % page_len) * half..][..half];
                 for (i, &word) in values.iter().enumerate() {
                     let [a, b] = unpair(word).map(f64::from);
@@ -163,9 +227,34 @@ fn twin(mut call: Invocation<'_>) {
                     sums[half + i] += weight * b;
                 }
             }
-            out.iter_mut().zip(sums).for_each(|(o, s)| *o = (s / total) as f32);
-        },
-    );
+            let whole = if splits == 1 { total } else { 1.0 };
+            out.iter_mut().zip(sums).for_each(|(o, s)| *o = (s / whole) as f32);
+            if splits > 1 {
+                (out[2 * half], out[2 * half + 1]) = (total as f32, greatest as f32);
+            }
+        }
+    };
+    out.par_chunks_exact_mut(each * splits).zip(q.par_chunks_exact(2 * half)).enumerate().for_each(head);
+}
+
+fn merge_twin(mut call: Invocation<'_>) {
+    let [rows, partial, out] = call.take();
+    let (rows, partial, out) = (rows.words(), partial.floats(), out.floats_mut());
+    let consts = call.consts;
+    let [heads, half, splits] = ["HEADS", "HALF", "SPLITS"].map(|c| consts.get(c));
+    let each = 2 * half + 2;
+    for (i, (out, partial)) in
+        out.chunks_exact_mut(2 * half).zip(partial.chunks_exact(each * splits)).enumerate()
+    {
+        let Some(row) = active(rows, i / heads) else { continue };
+        let parts: Vec<&[f32]> =
+            partial.chunks_exact(each).take(slices(consts, row.position).len()).collect();
+        let greatest = parts.iter().map(|p| p[each - 1]).fold(f32::MIN, f32::max);
+        let scales: Vec<f64> = parts.iter().map(|p| f64::from(p[each - 1] - greatest).exp()).collect();
+        let sum = |i: usize| -> f64 { parts.iter().zip(&scales).map(|(p, s)| f64::from(p[i]) * s).sum() };
+        let total = sum(2 * half);
+        out.iter_mut().enumerate().for_each(|(i, out)| *out = (sum(i) / total) as f32);
+    }
 }
 
 /// Two sequences of up to three pages each, scattered over eight; the indices of page table, keys, values.
@@ -190,23 +279,31 @@ pub(super) fn test_cache(
     )
 }
 
+/// Rows of the cases: positions in two sequences, and rows that are not in use.
+const TEST_POSITIONS: [(u32, u32); 7] = [(0, 0), (1, 0), (95, 1), (31, 0), (32, 1), (70, 0), (63, 1)];
+
+fn test_rows(b: &mut Builder) -> usize {
+    let used: Vec<_> = TEST_POSITIONS.iter().map(|&(p, s)| (0, p, s, NONE)).collect();
+    b.rows(16, &used)
+}
+
 fn cases(lane: bool) -> Vec<Case> {
-    let case = |(heads, kv_heads, head_dim, window, cap): (usize, usize, usize, usize, f32)| {
-        let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}");
+    let case = |((heads, kv_heads, head_dim, window, cap), splits): ((usize, usize, usize, usize, f32), usize)| {
+        let name =
+            format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}, {splits} slices");
         let mut b = Builder::new(&name);
-        let positions = [(0, 0), (1, 0), (95, 1), (31, 0), (32, 1), (70, 0), (63, 1)];
-        let used: Vec<_> = positions.iter().map(|&(p, s)| (0, p, s, NONE)).collect();
-        let rows = b.rows(16, &used);
+        let rows = test_rows(&mut b);
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
         let q = b.normals("q", 16 * heads * head_dim);
         let out = b.output("attention", 16 * heads * head_dim, F32);
         b.case(name, move |r, buffers| {
             let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
             let cache = cache.on(buffers, indices);
-            r.attention_as(lane, buffers[rows], 16, (buffers[q], scores), &cache, buffers[out]);
+            let kernel = (lane, splits);
+            r.attention_as(kernel, buffers[rows], 16, (buffers[q], scores), &cache, buffers[out]);
         })
     };
-    [
+    let whole = [
         (4, 4, 16, 0, 0.0),
         (9, 3, 64, 0, 0.0),
         (9, 3, 64, 33, 0.0),
@@ -219,7 +316,28 @@ fn cases(lane: bool) -> Vec<Case> {
         (8, 2, 96, 20, 0.0),
         (4, 2, 32, 0, 1.5),
         (8, 4, 256, 40, 0.5),
-    ]
-    .map(case)
-    .into()
+    ];
+    let sliced = [((9, 3, 64, 0, 0.0), 2), ((9, 3, 64, 33, 0.0), 3), ((8, 2, 128, 0, 1.5), 8)];
+    whole.map(|shape| (shape, 1)).into_iter().chain(sliced).map(case).collect()
+}
+
+fn merge_cases() -> Vec<Case> {
+    [(0, 3), (40, 2), (0, 32)]
+        .map(|(window, splits)| {
+            let name = format!("{splits} slices, window {window}");
+            let mut b = Builder::new(&name);
+            let rows = test_rows(&mut b);
+            let (heads, head_dim) = (5, 16);
+            let (cache, indices) = test_cache(&mut b, heads, 1, head_dim, window);
+            // Totals of weights are above 0.
+            let floats: Vec<f32> =
+                (0..16 * heads * splits * (head_dim + 2)).map(|_| b.normal().abs() + 0.1).collect();
+            let partial = b.floats("slices", &floats);
+            let out = b.output("attention", 16 * heads * head_dim, F32);
+            b.case(name, move |r, buffers| {
+                let cache = cache.on(buffers, indices);
+                r.merge((buffers[rows], 16), buffers[partial], splits, &cache, buffers[out]);
+            })
+        })
+        .into()
 }

@@ -61,6 +61,7 @@ pub const KERNELS: &[&Kernel] = &[
     &rope_store::KERNEL,
     &attention::SHARED,
     &attention::LANE,
+    &attention::MERGE,
     &activate::KERNEL,
     &scale::KERNEL,
     &gather::KERNEL,

@@ -16,6 +16,7 @@ pub mod gguf;
 pub mod hub;
 mod packed;
 pub mod safetensors;
+pub mod shapes;
 pub mod shipped;
 mod tensor;
 mod weights;

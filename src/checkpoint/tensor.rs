@@ -3,6 +3,7 @@
 use super::ggml::BlockType;
 use super::gguf;
 use super::packed::{Packed, Part};
+use super::shapes::noise;
 use super::weights::{Bytes, Shard};
 use crate::format::{Codes, Packing};
 use half::f16;
@@ -190,6 +191,9 @@ impl Tensor<'_> {
 
     /// The same with rows in the order of the file.
     fn read_stored(&self, range: Range<usize>, out: &mut [f32]) {
+        if let Bytes::Noise = self.bytes {
+            return noise(self.info, range.start, out);
+        }
         let bytes = &self.bytes[self.info.bytes.clone()];
         match &self.info.encoding {
             Encoding::Packed(packed) => {

@@ -3,6 +3,7 @@
 use super::args::{Common, ModelArgs};
 use super::console::Console;
 use crate::capabilities::Capabilities;
+use crate::checkpoint::shapes::Shape;
 use crate::checkpoint::{Checkpoint, Config, Encoding, Source, locate};
 use crate::engine::{Engine, OpenOptions, Plan, open_device};
 use crate::error::Result;
@@ -49,6 +50,15 @@ impl Description {
         let checkpoint = Checkpoint::of(&source)?;
         let weights = Weights::F16;
         Ok(Description { source, config, tokenizer, name: name.to_owned(), checkpoint, weights })
+    }
+
+    /// A model of a known shape, its weights drawn at random.
+    pub fn shaped(shape: &Shape, weights: Weights) -> Result<Self> {
+        let source = Source { directory: shape.directory()?, weights: shape.name.into() };
+        let config = Config::open(&source.directory)?;
+        let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
+        let name = format!("{} (random)", shape.name);
+        Ok(Description { source, config, tokenizer, name, checkpoint: shape.checkpoint(), weights })
     }
 
     /// How a tensor of that encoding is packed, the embedding or another.

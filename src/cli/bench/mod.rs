@@ -8,10 +8,12 @@ use crate::cli::console::{Console, Output};
 use crate::cli::generate::at_least_one;
 use crate::cli::session::{Description, Session};
 use crate::checkpoint::Config;
+use crate::checkpoint::shapes::{SHAPES, Shape};
 use crate::engine::{DEPTH_STEP, Launch, Limits, Timing, Work, limits, open_device};
 use crate::error::{Error, Result};
 use crate::format::Packing;
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use output::{csv, markdown};
 use pollster::block_on;
 use profile::Trace;
@@ -29,6 +31,7 @@ Examples:
   infer bench -m DIR                          512 tokens read, 128 made, with 16 and 4 bits
   infer bench -m DIR -b 4 -p 512 -n 128 -D 0,4096 -r 5
   infer bench -m DIR -b 4 -p 0 -B 1,8,32      many texts at once
+  infer bench --shape 8b -b 4                 a known shape with random weights: nothing to download
   infer bench -m DIR -b 4 -p 64 -n 16 -r 1 --profile trace.json
   infer bench -m DIR -o json > bench.json     with every repetition
 
@@ -47,6 +50,10 @@ pub struct Args {
     /// A .gguf or .safetensors file, a model directory or a hub id [default: the small model inside the program]
     #[arg(short, long, env = "INFER_MODEL", help_heading = "Model")]
     model: Option<String>,
+    /// A known shape with weights drawn at random: nothing is downloaded or read
+    #[arg(long, value_parser = shape(), hide_possible_values = true, conflicts_with = "model")]
+    #[arg(value_name = "135m|360m|1b|1.7b|3b|7b|8b", help_heading = "Model")]
+    shape: Option<&'static Shape>,
     /// Bits of a weight, one or several, "file" as the file has them [default: 16,file if that has codes, else 16,4]
     #[arg(short, long, env = "INFER_BITS", value_delimiter = ',', hide_possible_values = true)]
     #[arg(value_name = "file|16|8|4,…", value_parser = bits(), help_heading = "Model")]
@@ -130,12 +137,21 @@ struct Row {
     of_limit: f64,
 }
 
+fn shape() -> impl TypedValueParser<Value = &'static Shape> {
+    PossibleValuesParser::new(SHAPES.iter().flat_map(|shape| [shape.name, shape.size]))
+        .try_map(|name| Shape::named(&name).ok_or_else(|| format!("there is no shape {name:?}")))
+}
+
 /// Measures.
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let form = args.output.unwrap_or(if common.json { Form::Json } else { Form::Md });
     let stored =
         |bits| ModelArgs { model: args.model.clone(), bits: Some(bits), group: args.group, embed_bits: None };
-    let description = Description::named(stored(Bits::File).name())?;
+    let open = |bits| match args.shape {
+        None => Description::open(&stored(bits)),
+        Some(shape) => Description::shaped(shape, stored(bits).weights(false)?),
+    };
+    let description = open(Bits::File)?;
     let tests = tests(args, description.config.max_position_embeddings)?;
     let parameters = description.checkpoint.parameters();
     let usual = [Bits::In(Packing::F16.format), Bits::usual(description.checkpoint.has_codes())];
@@ -155,7 +171,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     for &bits in bits {
         let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
-        let description = Description::open(&stored(bits))?;
+        let description = open(bits)?;
         let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
         let session = description.load_for(context, sequences, common, console)?;
         let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };

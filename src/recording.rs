@@ -5,6 +5,7 @@
 
 use crate::capabilities::Capabilities;
 use crate::error::Result;
+use crate::kernels::{Choices, Matrix};
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -160,6 +161,10 @@ pub struct Dispatch {
 pub struct Recorder<'a> {
     /// What the device can do; kernels choose their variant by it.
     pub capabilities: &'a Capabilities,
+    /// What was measured to be fastest, where anything was.
+    pub choices: Option<&'a Choices>,
+    /// Products that were recorded and not measured: names, rows and weights.
+    pub unmeasured: Vec<(String, usize, Matrix)>,
     dispatches: Vec<Dispatch>,
     temporaries: Vec<u64>,
     pinned: Vec<Buffer>,
@@ -171,6 +176,8 @@ impl<'a> Recorder<'a> {
     pub fn new(capabilities: &'a Capabilities) -> Self {
         Recorder {
             capabilities,
+            choices: None,
+            unmeasured: Vec::new(),
             dispatches: Vec::new(),
             temporaries: Vec::new(),
             pinned: Vec::new(),

@@ -109,7 +109,10 @@ pub(super) fn noise(info: &TensorInfo, first: usize, out: &mut [f32]) {
         return out.fill(1.0);
     }
     // FNV-1a of the name, then one step of splitmix64 a number.
-    let seed = info.name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let seed = info
+        .name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let scale = (12.0 / cols as f32).sqrt() / (1u32 << 24) as f32;
     for (i, out) in out.iter_mut().enumerate() {
         let mut z = seed.wrapping_add(((first + i) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));

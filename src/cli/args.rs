@@ -25,6 +25,13 @@ pub struct Common {
     /// Use no optional feature of the device: where that changes what comes out, its driver is at fault
     #[arg(long, global = true, env = "INFER_BASELINE", value_parser = FalseyValueParser::new())]
     pub baseline: bool,
+    /// Measure which kernels are fastest for this model on this device, where that is not known yet, and remember it
+    #[arg(long, global = true, env = "INFER_TUNE", value_parser = FalseyValueParser::new())]
+    pub tune: bool,
+    /// Choose kernels by rule, whatever was measured before; ab and sweep always do
+    #[arg(long, global = true, env = "INFER_NO_TUNE", value_parser = FalseyValueParser::new())]
+    #[arg(conflicts_with = "tune")]
+    pub no_tune: bool,
     /// Print one JSON object (or list) on standard output and nothing else there
     #[arg(long, global = true)]
     pub json: bool,

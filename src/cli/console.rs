@@ -15,7 +15,7 @@ static ENDS_TEXT: AtomicBool = AtomicBool::new(false);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Who is told what.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Console {
     quiet: bool,
     verbose: bool,

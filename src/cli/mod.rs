@@ -29,6 +29,7 @@ use console::Console;
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 const EXAMPLES: &str = "\
@@ -166,6 +167,14 @@ pub fn report(error: &Error) {
     let text: Vec<&str> = text.split_whitespace().collect();
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "error: {}", text.join(" "));
+}
+
+/// Where files lie that can be made again: journals of runs without a report, measurements of kernels.
+fn cache() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || set("HOME").map(|home| home.join(".cache"));
+    let base = set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("sixteen-states")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::console::Console;
 use crate::capabilities::Capabilities;
 use crate::checkpoint::shapes::Shape;
 use crate::checkpoint::{Checkpoint, Config, Encoding, Source, locate};
-use crate::engine::{Engine, OpenOptions, Plan, open_device};
+use crate::engine::{Engine, OpenOptions, Plan, Tuner, open_device};
 use crate::error::Result;
 use crate::format::Packing;
 use crate::model::{self, Weights};
@@ -152,7 +152,12 @@ impl Description {
         };
         let engine = Engine::open(&self.source, &self.checkpoint, opened.executor, options);
         bar.finish_and_clear();
-        let engine = engine?;
+        let mut engine = engine?;
+        if !common.no_tune {
+            let console = *console;
+            let progress = Box::new(move |name: &str| console.say(format_args!("measuring {name}")));
+            engine.tune(Tuner::open(&super::cache().join("tuning"), &capabilities, common.tune, progress));
+        }
         if let unread @ [_, ..] = engine.unread() {
             let listed: Vec<String> = unread.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
             let more = if unread.len() > LISTED { ", …" } else { "" };

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 use pollster::block_on;
 use serde_json::Value;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 /// A model of which all is known but what its weights are treated with.
@@ -117,19 +117,11 @@ pub fn open_journal(
     };
     let path = match report {
         Some(directory) => directory.join(file),
-        None => cache().join(format!("{command}-{}.jsonl", &header.hash[..16])),
+        None => super::cache().join(format!("{command}-{}.jsonl", &header.hash[..16])),
     };
     let journal = Journal::open(&path, header)?;
     if !journal.is_empty() {
         console.note(format_args!("going on with the run of {} ({})", journal.header.date, path.display()));
     }
     Ok(journal)
-}
-
-/// Where journals of runs without a report lie.
-fn cache() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home = || set("HOME").map(|home| home.join(".cache"));
-    let base = set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(home);
-    base.unwrap_or_else(std::env::temp_dir).join("sixteen-states")
 }

@@ -211,14 +211,15 @@ impl Engine {
     /// Queues a step of prompt rows, from as many sequences as fit.
     async fn queue_prompt(&mut self, requests: &[Request], run: &mut Run) -> Result<Option<Queued>> {
         let (mut rows, mut outputs, mut makes) = (Vec::new(), Vec::new(), Vec::new());
-        let most_outputs = run.active.len().min(PREFILL);
+        let most = self.plan.prompt_rows;
+        let most_outputs = run.active.len().min(most);
         // In the order of admission: a prompt may begin with pages that one before it is about to fill.
         let mut waiting: Vec<(usize, &mut Active)> =
             run.active.iter_mut().enumerate().filter_map(|(slot, a)| Some((slot, a.as_mut()?))).collect();
         waiting.sort_by_key(|(_, active)| active.serial);
         for (slot, active) in waiting {
             let prompt = &requests[active.request].prompt;
-            let count = (prompt.len() - active.queued).min(PREFILL - rows.len());
+            let count = (prompt.len() - active.queued).min(most - rows.len());
             for &token in &prompt[active.queued..active.queued + count] {
                 rows.push(Row::new(token, active.queued, slot));
                 active.queued += 1;
@@ -232,7 +233,7 @@ impl Engine {
             return Ok(None);
         }
         // Steps come in a few sizes; a prompt of a few rows should not pay for many.
-        let capacity = if rows.len() <= SMALL { SMALL } else { PREFILL };
+        let capacity = [SMALL, PREFILL].into_iter().find(|&capacity| rows.len() <= capacity).unwrap_or(most);
         let head = Head::Sample(most_outputs.min(capacity));
         let ready = self.ready(capacity, head)?;
         self.set_rows(ready, &rows)?;

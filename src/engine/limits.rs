@@ -40,7 +40,7 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
     r.pin(to);
     r.copy(from, to, (bytes / 4) as usize);
     let prepared = executor.prepare(r.finish())?;
-    let copy_bytes_per_s = 2.0 * bytes as f64 / seconds(executor, prepared)?;
+    let copy_bytes_per_s = 2.0 * bytes as f64 / seconds(executor, prepared, LONG_ENOUGH)?;
 
     // Little memory, much to do.
     let (floats, steps) = if capabilities.software || twin { (1 << 14, 256) } else { (1 << 20, 4096) };
@@ -48,12 +48,12 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
     r.pin(to);
     let operations = r.multiply_add(from, to, floats.min((bytes / 4) as usize), steps);
     let prepared = executor.prepare(r.finish())?;
-    let f32_flops = operations as f64 / seconds(executor, prepared)?;
+    let f32_flops = operations as f64 / seconds(executor, prepared, LONG_ENOUGH)?;
     Ok(Limits { copy_bytes_per_s, f32_flops })
 }
 
-/// How long a replay takes, of many in a row.
-fn seconds(executor: &mut dyn Executor, prepared: Prepared) -> Result<f64> {
+/// How long a replay takes, of many in a row, which go on for at least that long.
+pub(super) fn seconds(executor: &mut dyn Executor, prepared: Prepared, long_enough: Duration) -> Result<f64> {
     let probe = executor.create(4, "awaited")?;
     let mut replay = |times: u32| -> Result<Duration> {
         let started = Instant::now();
@@ -70,8 +70,8 @@ fn seconds(executor: &mut dyn Executor, prepared: Prepared) -> Result<f64> {
     let (mut best, mut times) = (f64::INFINITY, 1);
     for _ in 0..TRIES {
         let mut took = replay(times)?;
-        while took < LONG_ENOUGH {
-            let more = LONG_ENOUGH.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        while took < long_enough {
+            let more = long_enough.as_secs_f64() / took.as_secs_f64().max(1e-6);
             times = ((f64::from(times) * more * 1.2).ceil() as u32).clamp(times + 1, 100_000);
             took = replay(times)?;
         }

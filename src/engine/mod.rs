@@ -15,6 +15,7 @@ mod plan;
 mod profile;
 mod score;
 mod timing;
+mod tune;
 
 pub use arms::Arm;
 pub use device::{DeviceChoice, Opened, open_device};
@@ -24,16 +25,17 @@ pub use plan::{Memory, Plan};
 pub use profile::Launch;
 pub use score::{Perplexity, Text, windows};
 pub use timing::{DEPTH_STEP, Timing, Work};
+pub use tune::Tuner;
 
 pub use crate::kernels::Divergence;
 pub use crate::kernels::sample::Sampling;
 
 use crate::checkpoint::{Checkpoint, Config, Source};
 use crate::error::{Error, Result};
-use crate::kernels::NONE;
 use crate::kernels::sample::{SampleState, Settings};
+use crate::kernels::{Matrix, NONE};
 use crate::model::{self, CacheShape, Step, Weights};
-use crate::recording::{Buffer, Executor, Prepared, Recorder};
+use crate::recording::{Buffer, Executor, Prepared, Recorder, Recording};
 use bytemuck::{Pod, Zeroable};
 use pages::{Claim, Pages};
 use std::collections::HashMap;
@@ -42,8 +44,11 @@ use std::time::Duration;
 /// Steps that are encoded ahead of the one whose result is awaited.
 const AHEAD: usize = 2;
 
-/// Rows of a prompt that are taken in one step.
+/// Rows of a text that are scored in one step: each has logits of its own.
 const PREFILL: usize = 64;
+
+/// Rows of a prompt that are taken in one step, at most: as many as serve to keep a GPU busy.
+const LONG_PREFILL: usize = 512;
 
 /// A row of a step, as the device reads it; see `shaders/common.wgsl`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -120,6 +125,8 @@ pub struct Engine {
     encode: Duration,
     /// The steps of a call that is profiled, and how long their dispatches took.
     profile: Option<Vec<(Prepared, Vec<Duration>)>>,
+    /// What chooses kernels, where they are chosen by measurement.
+    tuner: Option<Tuner>,
 }
 
 /// How a model is opened.
@@ -171,6 +178,7 @@ impl Engine {
             unread: Vec::new(),
             encode: Duration::ZERO,
             profile: None,
+            tuner: None,
             plan,
         };
         engine.add_arm(checkpoint, &options.weights, options.progress)?;
@@ -235,7 +243,7 @@ impl Engine {
         let identity: Vec<u32> = (0..outputs_len as u32).collect();
         self.executor.upload(outputs, 0, bytemuck::cast_slice(&identity))?;
         let arm = &self.arms[self.selected];
-        let (vocab, stride) = (self.config.vocab_size, arm.model.logits_stride());
+        let stride = arm.model.logits_stride();
         let (name, bytes, count) = match head {
             Head::Decode | Head::Sample(_) => ("", 0, 0),
             Head::Score => ("log_prob", capacity * 4, 1),
@@ -245,8 +253,29 @@ impl Engine {
         let results: Vec<Buffer> =
             (0..count).map(|_| self.executor.create(bytes as u64, name)).collect::<Result<_>>()?;
 
-        let capabilities = self.executor.capabilities().clone();
-        let mut r = Recorder::new(&capabilities);
+        let (mut recording, unmeasured) = self.record(key, (rows, outputs), outputs_len, &results);
+        if self.measure(unmeasured)? {
+            recording = self.record(key, (rows, outputs), outputs_len, &results).0;
+        }
+        let prepared = self.executor.prepare(recording)?;
+        let ready = Ready { prepared, capacity, rows, outputs };
+        self.ready.insert(key, ready);
+        self.results.insert(key, results);
+        Ok(ready)
+    }
+
+    /// Records a step; and names the products in it for which no kernel was measured.
+    fn record(
+        &self,
+        (_, capacity, head): (usize, usize, Head),
+        (rows, outputs): (Buffer, Buffer),
+        outputs_len: usize,
+        results: &[Buffer],
+    ) -> (Recording, Vec<(String, usize, Matrix)>) {
+        let arm = &self.arms[self.selected];
+        let (vocab, stride) = (self.config.vocab_size, arm.model.logits_stride());
+        let mut r = Recorder::new(self.executor.capabilities());
+        r.choices = self.choices();
         if head == Head::Logits {
             results.iter().for_each(|&buffer| r.pin(buffer));
         }
@@ -277,11 +306,8 @@ impl Engine {
                 }
             }
         }
-        let prepared = self.executor.prepare(r.finish())?;
-        let ready = Ready { prepared, capacity, rows, outputs };
-        self.ready.insert(key, ready);
-        self.results.insert(key, results);
-        Ok(ready)
+        let unmeasured = std::mem::take(&mut r.unmeasured);
+        (r.finish(), unmeasured)
     }
 
     /// Puts rows into a recording's table, the rest of it out of use.

@@ -1,6 +1,6 @@
 //! How much memory a model needs, before any of it is asked for.
 
-use super::{AHEAD, OpenOptions, PREFILL};
+use super::{AHEAD, LONG_PREFILL, OpenOptions, PREFILL};
 use crate::capabilities::Capabilities;
 use crate::checkpoint::{Checkpoint, Config};
 use crate::error::{Error, Result};
@@ -30,6 +30,8 @@ pub struct Plan {
     pub context: usize,
     /// Positions that a step may touch: the context, and what was encoded ahead when it was full.
     pub positions: usize,
+    /// Most rows of a prompt in one step.
+    pub prompt_rows: usize,
     /// Tokens of a sequence's history.
     pub history: usize,
     /// Pages of a sequence.
@@ -96,8 +98,10 @@ impl Plan {
         let rotation = (positions * config.head_dim * 4) as u64;
         fits(rotation, "the angles of all positions")?;
         let rotation = rotation * if config.rope_local_base_freq.is_some() { 2 } else { 1 };
-        let widest = config.vocab_size.max(2 * config.intermediate_size).max(config.hidden_size);
-        let steps = ((PREFILL + options.sequences) * (widest + 4 * config.hidden_size) * 4) as u64;
+        // Rows beyond the first few fill nothing more of a processor.
+        let prompt_rows = if device.software { PREFILL } else { LONG_PREFILL };
+        let inside = prompt_rows * (2 * config.intermediate_size + 5 * config.hidden_size);
+        let steps = ((PREFILL + options.sequences) * config.vocab_size + inside) as u64 * 4;
         let memory =
             Memory { weight_bytes, kv_bytes, peak_bytes: weight_bytes + kv_bytes + rotation + steps };
         if let Some(free) = device.free_memory.filter(|&free| memory.peak_bytes > free) {
@@ -114,7 +118,7 @@ impl Plan {
                 ),
             });
         }
-        Ok(Plan { context, positions, history: positions + 1, max_pages, cached_tokens, memory })
+        Ok(Plan { context, positions, prompt_rows, history: positions + 1, max_pages, cached_tokens, memory })
     }
 }
 

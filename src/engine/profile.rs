@@ -39,8 +39,12 @@ impl Engine {
         let steps = self.profile.take().unwrap_or_default();
         timed?;
         // The prompts of one token that decoding begins with are no part of it.
-        let decodes: Vec<Prepared> =
-            self.ready.iter().filter(|(key, _)| key.2 == Head::Decode).map(|(_, ready)| ready.prepared).collect();
+        let decodes: Vec<Prepared> = self
+            .ready
+            .iter()
+            .filter(|(key, _)| key.2 == Head::Decode)
+            .map(|(_, ready)| ready.prepared)
+            .collect();
         let kept = steps.iter().filter(|(prepared, _)| prompt || decodes.contains(prepared));
         let mut launches = Vec::new();
         for (step, (prepared, times)) in kept.enumerate() {
@@ -66,15 +70,8 @@ impl Engine {
 }
 
 fn launch(step: usize, part: String, dispatch: &Dispatch, time: Duration) -> Launch {
-    let mut launch = Launch {
-        step,
-        part,
-        kernel: dispatch.kernel,
-        shape: None,
-        time,
-        weight_bytes: 0,
-        operations: 0,
-    };
+    let mut launch =
+        Launch { step, part, kernel: dispatch.kernel, shape: None, time, weight_bytes: 0, operations: 0 };
     let shape = ["N", "K", "STRIDE"].map(|name| dispatch.consts.number(name));
     if let (Some(format), [Some(n), Some(k), Some(stride)], Some(out)) =
         (dispatch.format, shape, dispatch.bindings.last())

@@ -440,7 +440,8 @@ impl Executor for Gpu {
             for first in (0..count).step_by(SUBMITTED) {
                 let steps = &self.recordings[prepared.0].steps[first..count.min(first + SUBMITTED)];
                 let laps = Laps::new(&self.device, steps.len());
-                let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                let mut encoder =
+                    self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 for (i, step) in steps.iter().enumerate() {
                     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                         label: None,

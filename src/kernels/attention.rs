@@ -288,9 +288,13 @@ fn test_rows(b: &mut Builder) -> usize {
 }
 
 fn cases(lane: bool) -> Vec<Case> {
-    let case = |((heads, kv_heads, head_dim, window, cap), splits): ((usize, usize, usize, usize, f32), usize)| {
-        let name =
-            format!("{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}, {splits} slices");
+    let case = |((heads, kv_heads, head_dim, window, cap), splits): (
+        (usize, usize, usize, usize, f32),
+        usize,
+    )| {
+        let name = format!(
+            "{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}, {splits} slices"
+        );
         let mut b = Builder::new(&name);
         let rows = test_rows(&mut b);
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);

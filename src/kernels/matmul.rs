@@ -4,7 +4,9 @@
 
 use super::case::{Builder, Compare};
 use super::twin::active;
+use super::variant::{Choices, Shape, UNIFORM_WG, Variant};
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Shard, wgsl};
+use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -18,10 +20,11 @@ pub const UNIFORM: Kernel = Kernel {
     reduces: false,
     twin,
     cases: || {
-        let variant = |r: &Recorder<'_>, x: Shape, quads| {
-            r.uniform_rows(x.capacity, MAX_T, x.cols, x.stride).map(|rows| Variant::Uniform { rows, quads })
-        };
-        [1, 4].into_iter().flat_map(|quads| cases(move |r, x| variant(r, x, quads))).collect()
+        let few =
+            cases(|device, x| x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: 1 }));
+        let many =
+            cases(|device, x| x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads: 4 }));
+        few.into_iter().chain(many).collect()
     },
 };
 
@@ -32,7 +35,7 @@ pub const SPLIT: Kernel = Kernel {
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     reduces: false,
     twin,
-    cases: || cases(|_, x| Some(Variant::split(x.capacity))),
+    cases: || cases(|_, x| Some(x.split(if x.capacity == 8 { 4 } else { 16 }))),
 };
 
 /// Tiles in workgroup memory: for GPUs and many rows.
@@ -47,39 +50,6 @@ pub const TILE: Kernel = Kernel {
 
 /// Rows of x that `matmul_tile` takes at a time.
 const TILE_T: usize = 64;
-
-/// Lanes of `matmul_split` that share a quad's columns.
-const SPLITS: usize = 16;
-
-/// Most rows of x that a lane of `matmul_uniform` or `matmul_split` adds up side by side. Twice as many would be a sixth
-/// faster on llvmpipe, and take it twice as long to compile.
-const MAX_T: usize = 8;
-
-/// Lanes of a workgroup of `matmul_uniform`: few, so that all of a processor's threads have some.
-const UNIFORM_WG: usize = 8;
-
-/// Which kernel multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
-    /// `matmul_uniform`, a lane so many rows at a time.
-    Uniform {
-        /// Rows of x.
-        rows: usize,
-        /// Quads of rows of W.
-        quads: usize,
-    },
-    /// `matmul_split`, so many rows of x at a time.
-    Split(usize),
-    /// `matmul_tile`
-    Tile,
-}
-
-impl Variant {
-    /// `matmul_split` with the most rows at a time that divide the capacity: it has no rows to spare.
-    fn split(capacity: usize) -> Self {
-        Variant::Split((1..=MAX_T).rev().find(|&t| capacity.is_multiple_of(t)).unwrap_or(1))
-    }
-}
 
 /// The left side of a product: `capacity` rows of activations.
 #[derive(Clone, Copy, Debug)]
@@ -96,22 +66,36 @@ impl Recorder<'_> {
     /// `x · Wᵀ`: `[capacity, weight.stride()]`.
     pub fn matmul(&mut self, x: Activations, weight: &Matrix, name: &'static str) -> Buffer {
         let out = self.temporary(x.capacity * weight.stride(), name);
-        self.matmul_as(self.choose(x, weight), x, weight, out, false);
+        let variant = self.choose(x, weight);
+        self.matmul_as(variant, x, weight, out, false);
         out
     }
 
     /// `out += x · Wᵀ`, the residual in the same step.
     pub fn matmul_add(&mut self, x: Activations, weight: &Matrix, out: Buffer) {
-        self.matmul_as(self.choose(x, weight), x, weight, out, true);
+        let variant = self.choose(x, weight);
+        self.matmul_as(variant, x, weight, out, true);
     }
 
-    fn choose(&self, x: Activations, weight: &Matrix) -> Variant {
-        let uniform = self.uniform_rows(x.capacity, MAX_T, weight.cols, weight.stride());
-        match uniform {
-            Some(rows) if self.capabilities.software => Variant::Uniform { rows, quads: quads(weight.rows) },
-            _ if x.capacity <= MAX_T || self.capabilities.software => Variant::split(x.capacity),
-            _ => Variant::Tile,
+    /// What was measured to be fastest, or else what is as a rule.
+    fn choose(&mut self, x: Activations, weight: &Matrix) -> Variant {
+        let shape = Shape::new(x.capacity, weight);
+        let Some(choices) = self.choices else { return shape.usual(self.capabilities) };
+        let name = Choices::name(x.capacity, weight);
+        let measured = choices.0.get(&name).copied();
+        // What a file says need not be possible.
+        match measured.filter(|measured| shape.candidates(self.capabilities).contains(measured)) {
+            Some(measured) => measured,
+            None => {
+                self.unmeasured.push((name, x.capacity, weight.clone()));
+                shape.usual(self.capabilities)
+            }
         }
+    }
+
+    /// Every variant that multiplies so many rows with a weight, the usual one first.
+    pub fn candidates(&self, capacity: usize, weight: &Matrix) -> Vec<Variant> {
+        Shape::new(capacity, weight).candidates(self.capabilities)
     }
 
     /// The product by a given kernel.
@@ -146,8 +130,8 @@ impl Recorder<'_> {
                         self.dispatch_weight(UNIFORM.name, format, consts, bindings, planes.clone(), grid);
                     }
                 }
-                Variant::Split(t) => {
-                    let consts = consts.u32("T", t).u32("SPLITS", SPLITS).u32("WG", 16 * SPLITS);
+                Variant::Split { rows: t, splits } => {
+                    let consts = consts.u32("T", t).u32("SPLITS", splits).u32("WG", 16 * splits);
                     let grid = [tiles, x.capacity.div_ceil(t), 1];
                     let bindings = [x.rows.into(), x.values.into(), out.into()];
                     self.dispatch_weight(SPLIT.name, format, consts, bindings, planes, grid);
@@ -161,19 +145,6 @@ impl Recorder<'_> {
             }
         }
     }
-}
-
-/// Quads of rows of W that a lane of `matmul_uniform` owns: many, as long as there are workgroups for a few threads.
-fn quads(rows: usize) -> usize {
-    [4, 2].into_iter().find(|quads| rows >= 4 * quads * UNIFORM_WG * 4).unwrap_or(1)
-}
-
-/// What a variant is chosen by.
-#[derive(Clone, Copy)]
-struct Shape {
-    capacity: usize,
-    cols: usize,
-    stride: usize,
 }
 
 fn twin(mut call: Invocation<'_>) {
@@ -303,7 +274,7 @@ pub(super) fn test_matrix(
 }
 
 fn cases(
-    variant: impl Fn(&Recorder<'_>, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
+    variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
     for packing in test_packings() {
@@ -340,8 +311,7 @@ fn cases(
             cases.push(b.case(name, move |r, buffers| {
                 let weight = matrix.on(buffers);
                 let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
-                let shape = Shape { capacity, cols: k, stride: weight.stride() };
-                if let Some(variant) = variant(r, shape) {
+                if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &weight)) {
                     r.matmul_as(variant, x, &weight, buffers[out], add);
                 }
             }));

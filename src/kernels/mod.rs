@@ -1,7 +1,7 @@
 //! Kernels: what the device computes, each as WGSL and as a plain Rust *twin*.
 //!
 //! A kernel is one file here, one in `shaders/`, and one line in [`KERNELS`]. The file holds: the
-//! [`Recorder`] method that a model calls; the twin, with the same bindings in
+//! [`Recorder`](crate::recording::Recorder) method that a model calls; the twin, with the same bindings in
 //! the same order and the same constants, accumulating in `f64`; and the cases on which any device is
 //! checked against the twin, by the tests and by `infer devices --check`.
 
@@ -27,6 +27,7 @@ mod route;
 pub mod sample;
 mod scale;
 mod twin;
+mod variant;
 
 pub use activate::Activation;
 pub use attention::Cache;
@@ -39,10 +40,11 @@ pub use rms_norm::RmsNorm;
 pub use rope_store::{Heads, Rotation};
 pub use scale::Scale;
 pub use twin::{Invocation, Slot};
+pub use variant::{Choices, Variant};
 
 use crate::capabilities::Capabilities;
 use crate::format::{Format, Part};
-use crate::recording::{Const, Dispatch, Recorder};
+use crate::recording::{Const, Dispatch};
 use std::fmt::Write;
 
 /// Every kernel there is.
@@ -109,21 +111,6 @@ macro_rules! wgsl {
     };
 }
 use wgsl;
-
-impl Recorder<'_> {
-    /// The most rows, up to `most`, that a kernel which reads its input as uniforms can take at a time: a
-    /// divisor of the capacity such that a window of the input (`cols` floats a row) fits a uniform binding,
-    /// and each window of row table, input and output (`stride` floats a row) starts where the device lets one.
-    fn uniform_rows(&self, capacity: usize, most: usize, cols: usize, stride: usize) -> Option<usize> {
-        let Capabilities { max_uniform, window_alignment, .. } = *self.capabilities;
-        let fits = |n: usize| {
-            let bytes = [twin::ROW_WORDS, cols, stride].map(|words| (n * words * 4) as u64);
-            bytes[1] <= max_uniform
-                && (n == capacity || bytes.iter().all(|b| b.is_multiple_of(window_alignment)))
-        };
-        (1..=most.min(capacity)).rev().find(|&n| capacity.is_multiple_of(n) && fits(n))
-    }
-}
 
 impl Kernel {
     /// The kernel called `name`.

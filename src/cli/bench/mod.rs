@@ -3,12 +3,12 @@
 mod output;
 mod profile;
 
+use crate::checkpoint::Config;
+use crate::checkpoint::shapes::{SHAPES, Shape};
 use crate::cli::args::{Bits, Common, ModelArgs, bits, group};
 use crate::cli::console::{Console, Output};
 use crate::cli::generate::at_least_one;
 use crate::cli::session::{Description, Session};
-use crate::checkpoint::Config;
-use crate::checkpoint::shapes::{SHAPES, Shape};
 use crate::engine::{DEPTH_STEP, Launch, Limits, Timing, Work, limits, open_device};
 use crate::error::{Error, Result};
 use crate::format::Packing;

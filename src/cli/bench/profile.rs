@@ -113,13 +113,21 @@ mod tests {
 
     #[test]
     fn the_table_is_of_a_step_and_its_shares_add_up() {
-        let launches = [launch(0, "copy", 100), launch(0, "matmul", 300), launch(1, "copy", 200), launch(1, "matmul", 400)];
+        let launches = [
+            launch(0, "copy", 100),
+            launch(0, "matmul", 300),
+            launch(1, "copy", 200),
+            launch(1, "matmul", 400),
+        ];
         let text = table("tg2", &launches, Limits { copy_bytes_per_s: 1e7, f32_flops: 1e7 });
         assert!(text.contains("0.500 ms a step on the device, 2 steps"), "{text}");
         let line = |kernel: &str| text.lines().find(|line| line.starts_with(kernel)).unwrap();
         let cells = |kernel: &str| line(kernel).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         // 2000 bytes in 700 µs are 2.86 MB/s of 10; 1000 operations half of that.
-        assert!(cells("matmul").ends_with(&["1", "0.350", "70.0%", "28.6%", "14.3%"].map(str::to_owned)), "{text}");
+        assert!(
+            cells("matmul").ends_with(&["1", "0.350", "70.0%", "28.6%", "14.3%"].map(str::to_owned)),
+            "{text}"
+        );
         assert!(cells("copy").starts_with(&["copy", "1", "0.150", "30.0%"].map(str::to_owned)), "{text}");
         assert!(text.find("matmul") < text.find("copy"), "the longest is first: {text}");
     }

@@ -1,0 +1,235 @@
+//! Kernels chosen by measurement: what was fastest on a device is written to a file and used from then on.
+//!
+//! The choice changes how long a product takes, and the order in which it is added up: last bits may differ. So comparisons of
+//! arms do not use it.
+
+use super::limits::seconds;
+use super::{Engine, Row};
+use crate::capabilities::Capabilities;
+use crate::error::{Error, Result};
+use crate::kernels::matmul::Activations;
+use crate::kernels::{Choices, Matrix, Variant};
+use crate::recording::{Buffer, Executor, Recorder};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A measurement goes on for at least this long, three times.
+const LONG_ENOUGH: Duration = Duration::from_millis(8);
+
+/// What is usual is given up only for what takes this much of its time, or less.
+const WORTH_IT: f64 = 0.95;
+
+/// Longest file that is read.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// How kernels are chosen for an engine.
+pub struct Tuner {
+    choices: Choices,
+    measured: BTreeMap<String, Product>,
+    header: Header,
+    path: PathBuf,
+    /// Whether what is not known is measured.
+    measure: bool,
+    /// Is told of each product before it is measured.
+    progress: Box<dyn FnMut(&str)>,
+    /// Rows, activations and outputs for measuring, as large as was needed.
+    buffers: Option<[Buffer; 3]>,
+}
+
+/// What was measured of a product.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Product {
+    /// The variant that is used.
+    variant: String,
+    /// What each of them took.
+    microseconds: BTreeMap<String, f64>,
+}
+
+/// What a measurement holds for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Header {
+    device: String,
+    backend: String,
+    driver: String,
+    version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(flatten)]
+    header: Header,
+    products: BTreeMap<String, Product>,
+}
+
+impl Tuner {
+    /// What was measured on a device before, from its file in `directory`; with `measure`, what is not known yet is measured
+    /// and added. A file that does not fit the device or cannot be read counts as none.
+    pub fn open(
+        directory: &Path,
+        device: &Capabilities,
+        measure: bool,
+        progress: Box<dyn FnMut(&str)>,
+    ) -> Self {
+        let header = Header {
+            device: device.device.clone(),
+            backend: device.backend.clone(),
+            driver: device.driver.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let name: String =
+            format!("{} {}", header.device, header.backend).chars().map(plain).take(80).collect();
+        let path = directory.join(format!("{name}.json"));
+        let measured = read(&path, &header).unwrap_or_default();
+        let known = measured.iter().filter_map(|(name, p)| Some((name.clone(), Variant::named(&p.variant)?)));
+        let choices = Choices(known.collect());
+        Tuner { choices, measured, header, path, measure, progress, buffers: None }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Measures every variant of some products, and keeps what was found.
+    fn measure(&mut self, executor: &mut dyn Executor, products: Vec<(String, usize, Matrix)>) -> Result<()> {
+        for (name, capacity, weight) in products {
+            if self.choices.0.contains_key(&name) {
+                continue;
+            }
+            (self.progress)(&name);
+            let times = self.times_of(executor, capacity, &weight)?;
+            let Some(variant) = best(&times) else { continue };
+            self.choices.0.insert(name.clone(), variant);
+            let microseconds = times.iter().map(|(variant, time)| (variant.to_string(), *time)).collect();
+            self.measured.insert(name, Product { variant: variant.to_string(), microseconds });
+        }
+        self.save()
+    }
+
+    /// What each variant takes in microseconds, the usual one first.
+    fn times_of(
+        &mut self,
+        executor: &mut dyn Executor,
+        capacity: usize,
+        weight: &Matrix,
+    ) -> Result<Vec<(Variant, f64)>> {
+        let lens =
+            [size_of::<Row>(), weight.cols * 4, weight.stride() * 4].map(|bytes| (capacity * bytes) as u64);
+        let small = |buffers: &[Buffer; 3]| buffers.iter().zip(lens).any(|(buffer, len)| buffer.len < len);
+        if self.buffers.as_ref().is_none_or(small) {
+            let before = self.buffers.map_or([0; 3], |buffers| buffers.map(|buffer| buffer.len));
+            let mut make = |i: usize, name| executor.create(lens[i].max(before[i]), name);
+            // Zeros are rows in use, of sequence 0.
+            self.buffers = Some([make(0, "rows")?, make(1, "activations")?, make(2, "outputs")?]);
+        }
+        let Some([rows, values, out]) = self.buffers else { return Ok(Vec::new()) };
+        let [rows, values, out] = [(rows, lens[0]), (values, lens[1]), (out, lens[2])]
+            .map(|(buffer, len)| Buffer { len, ..buffer });
+        let capabilities = executor.capabilities().clone();
+        let mut times = Vec::new();
+        for variant in Recorder::new(&capabilities).candidates(capacity, weight) {
+            let mut r = Recorder::new(&capabilities);
+            r.matmul_as(variant, Activations { rows, capacity, values }, weight, out, false);
+            let prepared = executor.prepare(r.finish())?;
+            let took = seconds(executor, prepared, LONG_ENOUGH)? * 1e6;
+            times.push((variant, (took * 10.0).round() / 10.0));
+        }
+        Ok(times)
+    }
+
+    fn save(&self) -> Result<()> {
+        if let Some(directory) = self.path.parent() {
+            std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
+        }
+        let file = File { header: self.header.clone(), products: self.measured.clone() };
+        let text = serde_json::to_string_pretty(&file).map_err(|e| Error::file(&self.path, e.to_string()))?;
+        // Whole or not at all: another process may read it.
+        let temporary = self.path.with_extension(format!("{}.partial", std::process::id()));
+        std::fs::write(&temporary, text + "\n").map_err(|e| Error::io(&temporary, e))?;
+        std::fs::rename(&temporary, &self.path).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+/// The measurements of a file that is there, and of the same device.
+fn read(path: &Path, header: &Header) -> Option<BTreeMap<String, Product>> {
+    let found = std::fs::metadata(path).ok()?;
+    if !found.is_file() || found.len() > MOST_BYTES {
+        return None;
+    }
+    let file: File = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    (file.header == *header).then_some(file.products)
+}
+
+/// The fastest variant, or the first, which is the usual one, if none is much faster.
+fn best(times: &[(Variant, f64)]) -> Option<Variant> {
+    let usual = times.first()?;
+    let fastest = times.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(if fastest.1 < WORTH_IT * usual.1 { fastest.0 } else { usual.0 })
+}
+
+impl Engine {
+    /// Chooses kernels by measurement from now on.
+    pub fn tune(&mut self, tuner: Tuner) {
+        self.tuner = Some(tuner);
+        // What was recorded was recorded without.
+        self.ready.clear();
+        self.results.clear();
+    }
+
+    /// What was measured so far.
+    pub(super) fn choices(&self) -> Option<&Choices> {
+        self.tuner.as_ref().map(|tuner| &tuner.choices)
+    }
+
+    /// Measures products if that is wanted; whether anything new is known.
+    pub(super) fn measure(&mut self, products: Vec<(String, usize, Matrix)>) -> Result<bool> {
+        let Some(tuner) = self.tuner.as_mut().filter(|tuner| tuner.measure && !products.is_empty()) else {
+            return Ok(false);
+        };
+        tuner.measure(&mut *self.executor, products)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+
+    fn open(directory: &Path, device: &Capabilities) -> Tuner {
+        Tuner::open(directory, device, true, Box::new(|_| {}))
+    }
+
+    #[test]
+    fn what_is_usual_is_given_up_for_what_is_much_faster() {
+        let [usual, other, third] = [1, 2, 3].map(|rows| Variant::Uniform { rows, quads: 1 });
+        assert_eq!(best(&[(usual, 10.0), (other, 9.6), (third, 12.0)]), Some(usual));
+        assert_eq!(best(&[(usual, 10.0), (other, 9.6), (third, 9.0)]), Some(third));
+        assert_eq!(best(&[]), None);
+    }
+
+    #[test]
+    fn what_was_measured_is_found_again_on_the_same_device_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let device = Cpu::new().capabilities().clone();
+        let mut tuner = open(directory.path(), &device);
+        let product = |variant: &str| Product { variant: variant.to_owned(), microseconds: BTreeMap::new() };
+        tuner.measured.insert("q4/32 8×8, 8 rows".to_owned(), product("uniform 8x4"));
+        tuner.measured.insert("q4/32 8×8, 1 rows".to_owned(), product("tile"));
+        tuner.measured.insert("q4/32 8×8, 2 rows".to_owned(), product("cube"));
+        tuner.save().unwrap();
+        let again = open(directory.path(), &device).choices.0;
+        assert_eq!(again["q4/32 8×8, 8 rows"], Variant::Uniform { rows: 8, quads: 4 });
+        assert_eq!(again["q4/32 8×8, 1 rows"], Variant::Tile);
+        assert_eq!(again.len(), 2, "there is no variant cube");
+        let other = Capabilities { driver: "another".to_owned(), ..device.clone() };
+        assert!(open(directory.path(), &other).choices.0.is_empty());
+        for wrong in ["", "{}", "[1]", "\u{0}", r#"{"products": {"a": {"variant": 1}}}"#] {
+            std::fs::write(tuner.path(), wrong).unwrap();
+            assert!(open(directory.path(), &device).choices.0.is_empty(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Which kernel multiplies with a weight: by rule, or by what was measured on the device.
+
+use super::Matrix;
+use crate::capabilities::Capabilities;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A kernel that multiplies, and how it shares the work out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// `matmul_uniform`, a lane so many rows at a time.
+    Uniform {
+        /// Rows of x.
+        rows: usize,
+        /// Quads of rows of W.
+        quads: usize,
+    },
+    /// `matmul_split`.
+    Split {
+        /// Rows of x that a lane takes at a time.
+        rows: usize,
+        /// Lanes that share a quad's columns.
+        splits: usize,
+    },
+    /// `matmul_tile`
+    Tile,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
+            Variant::Split { rows, splits } => write!(f, "split {rows}x{splits}"),
+            Variant::Tile => f.write_str("tile"),
+        }
+    }
+}
+
+impl Variant {
+    /// The variant that is written so.
+    pub fn named(name: &str) -> Option<Self> {
+        let Some((kind, sizes)) = name.split_once(' ') else {
+            return (name == "tile").then_some(Variant::Tile);
+        };
+        let (rows, other) = sizes.split_once('x')?;
+        let (rows, other) = (rows.parse().ok()?, other.parse().ok()?);
+        match kind {
+            "uniform" => Some(Variant::Uniform { rows, quads: other }),
+            "split" => Some(Variant::Split { rows, splits: other }),
+            _ => None,
+        }
+    }
+}
+
+/// What a variant is chosen by.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    /// Rows of x.
+    pub capacity: usize,
+    /// Columns of W.
+    pub cols: usize,
+    /// Rows of W.
+    pub rows: usize,
+    /// Floats from one row of outputs to the next.
+    pub stride: usize,
+}
+
+/// Most rows of x that a lane of `matmul_split`, and as a rule of `matmul_uniform`, adds up side by side. In the latter twice
+/// as many are a sixth faster on llvmpipe, and take it twice as long to compile.
+const MOST_ROWS: usize = 8;
+
+/// Lanes of a workgroup of `matmul_uniform`: few, so that all of a processor's threads have some.
+pub(super) const UNIFORM_WG: usize = 8;
+
+impl Shape {
+    pub fn new(capacity: usize, weight: &Matrix) -> Self {
+        Shape { capacity, cols: weight.cols, rows: weight.rows, stride: weight.stride() }
+    }
+
+    /// The variant that serves where nothing was measured.
+    pub fn usual(self, device: &Capabilities) -> Variant {
+        let uniform = self.uniform_rows(device, MOST_ROWS).filter(|_| device.software);
+        match uniform {
+            // Many quads, as long as there are workgroups for a few threads.
+            Some(rows) => {
+                let enough = |&quads: &usize| self.rows >= 4 * quads * UNIFORM_WG * 4;
+                Variant::Uniform { rows, quads: [4, 2].into_iter().find(enough).unwrap_or(1) }
+            }
+            None if self.capacity <= MOST_ROWS || device.software => self.split(16),
+            None => Variant::Tile,
+        }
+    }
+
+    /// Every variant that is right for the shape, the usual one first.
+    pub fn candidates(self, device: &Capabilities) -> Vec<Variant> {
+        let mut all = vec![self.usual(device)];
+        for most in [MOST_ROWS, 2 * MOST_ROWS] {
+            let rows = self.uniform_rows(device, most);
+            all.extend(
+                rows.into_iter().flat_map(|rows| [1, 2, 4].map(|quads| Variant::Uniform { rows, quads })),
+            );
+        }
+        let lanes = device.max_invocations as usize;
+        all.extend(
+            [4, 8, 16].into_iter().filter(|splits| 16 * splits <= lanes).map(|splits| self.split(splits)),
+        );
+        if self.capacity > MOST_ROWS {
+            all.push(Variant::Tile);
+        }
+        let mut once: Vec<Variant> = Vec::new();
+        all.into_iter().for_each(|variant| {
+            if !once.contains(&variant) {
+                once.push(variant);
+            }
+        });
+        once
+    }
+
+    /// `matmul_split` with the most rows at a time that divide the capacity: it has no rows to spare.
+    pub fn split(self, splits: usize) -> Variant {
+        let rows = (1..=MOST_ROWS).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1);
+        Variant::Split { rows, splits }
+    }
+
+    /// The most rows, up to `most`, that a kernel which reads its input as uniforms can take at a time: a divisor of the
+    /// capacity such that a window of the input fits a uniform binding, and each window of row table, input and output starts
+    /// where the device lets one.
+    pub fn uniform_rows(self, device: &Capabilities, most: usize) -> Option<usize> {
+        let fits = |n: usize| {
+            let bytes = [super::twin::ROW_WORDS, self.cols, self.stride].map(|words| (n * words * 4) as u64);
+            bytes[1] <= device.max_uniform
+                && (n == self.capacity || bytes.iter().all(|b| b.is_multiple_of(device.window_alignment)))
+        };
+        (1..=most.min(self.capacity)).rev().find(|&n| self.capacity.is_multiple_of(n) && fits(n))
+    }
+}
+
+/// What was measured: for products by name, the variant that was fastest.
+#[derive(Clone, Debug, Default)]
+pub struct Choices(pub BTreeMap<String, Variant>);
+
+impl Choices {
+    /// What a product of `capacity` rows with a weight is called.
+    pub fn name(capacity: usize, weight: &Matrix) -> String {
+        let packing = weight.shards.first().map_or_else(String::new, |shard| shard.packing.name());
+        format!("{packing} {}×{}, {capacity} rows", weight.rows, weight.cols)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::recording::Executor;
+
+    #[test]
+    fn variants_are_read_as_they_are_written() {
+        let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960 };
+        let device = Cpu::new().capabilities().clone();
+        let all = shape.candidates(&device);
+        assert!(all.len() > 8, "{all:?}");
+        for variant in all {
+            assert_eq!(Variant::named(&variant.to_string()), Some(variant));
+        }
+        for wrong in
+            ["", "uniform", "uniform 8", "uniform x4", "tile 1x1", "split 8x-4", "other 1x1", "uniform 8x4x2"]
+        {
+            assert_eq!(Variant::named(wrong), None, "{wrong}");
+        }
+    }
+
+    /// Whatever the shape, rows at a time divide the capacity.
+    #[test]
+    fn candidates_leave_no_row_over() {
+        let device = Cpu::new().capabilities().clone();
+        for capacity in [1, 2, 5, 8, 12, 16, 64] {
+            for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584 }).candidates(&device) {
+                if let Variant::Uniform { rows, .. } | Variant::Split { rows, .. } = variant {
+                    assert!(capacity % rows == 0 && rows <= capacity, "{capacity} {variant}");
+                }
+            }
+        }
+    }
+}

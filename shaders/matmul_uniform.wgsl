@@ -11,20 +11,43 @@
 @group(0) @binding(1) var<uniform> x: array<vec4<f32>, T * K / 4u>;  // [T, K]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;      // [T, STRIDE]
 
-@compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let n = id.x * 4u * Q;
-    // Skipped if none of the rows is in use.
-    var first_used = 0u;
-    while first_used < T && rows[first_used].sequence == NONE {
-        first_used += 1u;
+var<private> sum: array<array<vec4<f32>, Q>, T>;
+
+// For one row of x: by codes, each of which serves once.
+fn add_codes(tile: u32, quad: u32) {
+    for (var g = 0u; g < GROUPS; g++) {
+        var part: array<vec4<f32>, Q>;
+        var total: vec4<f32>;
+        let end = min((g + 1u) * GROUP, K) / 8u;
+        for (var block = g * GROUP / 8u; block < end; block++) {
+            let x0 = x[block * 2u];
+            let x1 = x[block * 2u + 1u];
+            total += x0 + x1;
+            let a = x0 * ALIGN_A;
+            let b = x1 * ALIGN_B;
+            for (var q = 0u; q < Q; q++) {
+                let c = load_codes(tile, quad + q, block);
+                var s = part[q];
+                s += c[0] * a.x;
+                s += c[1] * a.y;
+                s += c[2] * a.z;
+                s += c[3] * a.w;
+                s += c[4] * b.x;
+                s += c[5] * b.y;
+                s += c[6] * b.z;
+                s += c[7] * b.w;
+                part[q] = s;
+            }
+        }
+        let all = (total.x + total.y) + (total.z + total.w);
+        for (var q = 0u; q < Q; q++) {
+            sum[0][q] += finish(part[q], all, load_group(tile, quad + q, g));
+        }
     }
-    if first_used == T || n >= N {
-        return;
-    }
-    let tile = n / 64u;
-    let quad = n % 64u / 4u;
-    var sum: array<array<vec4<f32>, Q>, T>;
+}
+
+// For several rows of x: by weights, each of which serves all of them.
+fn add_weights(tile: u32, quad: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
@@ -54,6 +77,26 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 }
             }
         }
+    }
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let n = id.x * 4u * Q;
+    // Skipped if none of the rows is in use.
+    var first_used = 0u;
+    while first_used < T && rows[first_used].sequence == NONE {
+        first_used += 1u;
+    }
+    if first_used == T || n >= N {
+        return;
+    }
+    let tile = n / 64u;
+    let quad = n % 64u / 4u;
+    if T == 1u {
+        add_codes(tile, quad);
+    } else {
+        add_weights(tile, quad);
     }
     for (var t = 0u; t < T; t++) {
         for (var q = 0u; q < Q; q++) {

@@ -2,6 +2,8 @@
 //
 // The contract of every format: `load_group` fetches what a group of columns shares, `load_block` unpacks
 // eight columns of four rows. tile = 64 rows; quad = 4 rows of it (0..15); group and block count columns.
+// Where weights serve but once, codes do, at less work each: Σ x · w of a group is `finish` of Σ x · code and Σ x, and
+// `load_codes` fetches codes times powers of two, which activations times ALIGN_A (four columns) and ALIGN_B undo exactly.
 // Expects: K (columns).
 
 @group(1) @binding(0) var<storage, read> words: array<vec4<u32>>; // [tiles, K/2, 16 quads]
@@ -33,4 +35,15 @@ fn load_block(tile: u32, quad: u32, block: u32, group: Group) -> array<vec4<f32>
     return array<vec4<f32>, 8>(
         low_half(a), high_half(a), low_half(b), high_half(b),
         low_half(c), high_half(c), low_half(d), high_half(d));
+}
+
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0);
+const ALIGN_B: vec4<f32> = vec4<f32>(1.0);
+
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
+    return load_block(tile, quad, block, Group(0u));
+}
+
+fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
+    return dot_;
 }

@@ -3,6 +3,17 @@
 
 const MIDDLE: f32 = 8.0;
 
+// But for the last one, which would be a sign, codes are left where they lie.
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-4f, 0x1p-8f, 0x1p-12f);
+const ALIGN_B: vec4<f32> = vec4<f32>(0x1p-16f, 0x1p-20f, 0x1p-24f, 1.0);
+
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
+    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+    return array<vec4<f32>, 8>(
+        lying(a, 15u), lying(a, 15u << 4u), lying(a, 15u << 8u), lying(a, 15u << 12u),
+        lying(a, 15u << 16u), lying(a, 15u << 20u), lying(a, 15u << 24u), lying(a >> vec4<u32>(28u), 15u));
+}
+
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     return array<vec4<f32>, 8>(

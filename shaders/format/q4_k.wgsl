@@ -34,6 +34,10 @@ fn load_group(tile: u32, quad: u32, group: u32) -> Group {
         -vec4<f32>(x.y, y.y, z.y, w.y) * numbers(m));
 }
 
+fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
+    return g.scale * dot_ + g.offset * total;
+}
+
 fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
     return g.scale * codes + g.offset;
 }

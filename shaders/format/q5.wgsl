@@ -5,15 +5,24 @@
 
 const MIDDLE: f32 = 16.0;
 
-fn five(low: vec4<u32>, high: vec4<u32>, i: u32, g: Group) -> vec4<f32> {
-    let code = ((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(i)) & vec4<u32>(1u)) << vec4<u32>(4u));
-    return dequantize(code, 0u, 31u, g);
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0);
+const ALIGN_B: vec4<f32> = vec4<f32>(1.0);
+
+fn five(low: vec4<u32>, high: vec4<u32>, i: u32) -> vec4<f32> {
+    return lying(((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(i)) & vec4<u32>(1u)) << vec4<u32>(4u)), 31u);
 }
 
-fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     let b = high[(tile * ((K + 31u) / 32u) + block / 4u) * 16u + quad] >> vec4<u32>(block % 4u * 8u);
     return array<vec4<f32>, 8>(
-        five(a, b, 0u, g), five(a, b, 1u, g), five(a, b, 2u, g), five(a, b, 3u, g),
-        five(a, b, 4u, g), five(a, b, 5u, g), five(a, b, 6u, g), five(a, b, 7u, g));
+        five(a, b, 0u), five(a, b, 1u), five(a, b, 2u), five(a, b, 3u),
+        five(a, b, 4u), five(a, b, 5u), five(a, b, 6u), five(a, b, 7u));
+}
+
+fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+    let c = load_codes(tile, quad, block);
+    return array<vec4<f32>, 8>(
+        place(c[0], g), place(c[1], g), place(c[2], g), place(c[3], g),
+        place(c[4], g), place(c[5], g), place(c[6], g), place(c[7], g));
 }

@@ -15,19 +15,32 @@ fn load_group(tile: u32, quad: u32, group: u32) -> Group {
     return Group(vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y)) * vec4<f32>(s));
 }
 
+fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
+    return g.scale * (dot_ - 32.0 * total);
+}
+
 fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
     return g.scale * (codes - 32.0);
 }
 
-fn six(low: vec4<u32>, high: vec4<u32>, i: u32, g: Group) -> vec4<f32> {
-    let code = ((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(2u * i)) & vec4<u32>(3u)) << vec4<u32>(4u));
-    return dequantize(code, 0u, 63u, g);
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0);
+const ALIGN_B: vec4<f32> = vec4<f32>(1.0);
+
+fn six(low: vec4<u32>, high: vec4<u32>, i: u32) -> vec4<f32> {
+    return lying(((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(2u * i)) & vec4<u32>(3u)) << vec4<u32>(4u)), 63u);
 }
 
-fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     let b = high[(tile * (K / 16u) + block / 2u) * 16u + quad] >> vec4<u32>(block % 2u * 16u);
     return array<vec4<f32>, 8>(
-        six(a, b, 0u, g), six(a, b, 1u, g), six(a, b, 2u, g), six(a, b, 3u, g),
-        six(a, b, 4u, g), six(a, b, 5u, g), six(a, b, 6u, g), six(a, b, 7u, g));
+        six(a, b, 0u), six(a, b, 1u), six(a, b, 2u), six(a, b, 3u),
+        six(a, b, 4u), six(a, b, 5u), six(a, b, 6u), six(a, b, 7u));
+}
+
+fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+    let c = load_codes(tile, quad, block);
+    return array<vec4<f32>, 8>(
+        place(c[0], g), place(c[1], g), place(c[2], g), place(c[3], g),
+        place(c[4], g), place(c[5], g), place(c[6], g), place(c[7], g));
 }

@@ -3,6 +3,19 @@
 
 const MIDDLE: f32 = 128.0;
 
+// But for the last one of a word, which would be a sign, codes are left where they lie.
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 1.0);
+const ALIGN_B: vec4<f32> = ALIGN_A;
+
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
+    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
+    let a = codes[i];
+    let b = codes[i + 16u];
+    return array<vec4<f32>, 8>(
+        lying(a, 255u), lying(a, 255u << 8u), lying(a, 255u << 16u), lying(a >> vec4<u32>(24u), 255u),
+        lying(b, 255u), lying(b, 255u << 8u), lying(b, 255u << 16u), lying(b >> vec4<u32>(24u), 255u));
+}
+
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
     let a = codes[i];

@@ -10,6 +10,10 @@ fn load_group(tile: u32, quad: u32, group: u32) -> Group {
     return Group(vec4<f32>(unpack2x16float(c.x), unpack2x16float(c.y)));
 }
 
+fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
+    return g.scale * (dot_ - MIDDLE * total);
+}
+
 fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
     return g.scale * (codes - MIDDLE);
 }

@@ -473,6 +473,27 @@ def bitsandbytes(kind, double):
     return quantize, {"quantization_config": settings}, False
 
 
+def mxfp4():
+    """gpt-oss's layout. The numbers are those that gguf-py reads from the same codes in its order of nibbles."""
+    states = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+    def quantize(name, weight):
+        rows, cols = weight.shape
+        w = weight.numpy().reshape(rows, cols // 32, 32)
+        scales = (127 + np.floor(np.log2(abs(w).max(-1))) - 2).astype(np.uint8)
+        scaled = w / 2.0 ** (scales[..., None].astype(np.float64) - 127)
+        codes = abs(abs(scaled)[..., None] - states).argmin(-1).astype(np.uint8) | np.where(w < 0, 8, 0).astype(np.uint8)
+        blocks = codes[..., 0::2] | codes[..., 1::2] << 4
+        ggml = np.concatenate([scales[..., None], codes[..., :16] | codes[..., 16:] << 4], -1)
+        numbers = gguf.quants.dequantize(ggml.reshape(rows, -1), Type.MXFP4).astype(np.float32)
+        # Both ways to name them.
+        dash = "." if ".mlp." in name else "_"
+        parts = {f"{name}{dash}blocks": torch.from_numpy(blocks), f"{name}{dash}scales": torch.from_numpy(scales)}
+        return parts, torch.from_numpy(numbers), torch.float32
+
+    return quantize, {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}}, False
+
+
 PACKED = {
     "gptq": lambda: gptq(1, 4, 32, False, False),
     "gptq-act-order": lambda: gptq(1, 4, 32, True, True),
@@ -487,6 +508,7 @@ PACKED = {
     "mlx-6": lambda: mlx(6),
     "bitsandbytes-nf4": lambda: bitsandbytes("nf4", True),
     "bitsandbytes-fp4": lambda: bitsandbytes("fp4", False),
+    "mxfp4": mxfp4,
 }
 
 

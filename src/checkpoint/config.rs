@@ -129,11 +129,16 @@ impl Config {
             None if model_type.is_empty() => return Err(found("architectures", None, "a list of names")),
             None => model_type.clone(),
         };
-        // A model of another kind may lack a field that the known ones have; then its kind is what matters.
         let family = Family::of(&architecture);
         let fields = Fields { aliases: family.aliases, ..fields };
-        Config::of(&fields, family, &architecture, model_type)
-            .map_err(|problem| clip(&format!("{problem} (architecture {architecture:?})"), MESSAGE))
+        Config::of(&fields, family, &architecture, model_type).map_err(|problem| {
+            // A model of another kind may lack a field that the known ones have; then its kind is what matters.
+            let problem = match Family::knows(&architecture) {
+                true => format!("{problem} (architecture {architecture:?})"),
+                false => format!("architecture {architecture:?} is not supported ({problem})"),
+            };
+            clip(&problem, MESSAGE)
+        })
     }
 
     fn of(

@@ -90,6 +90,10 @@ impl Checkpoint {
             let elements = elements.ok_or_else(|| {
                 Error::tensor(&name, format!("has shape {shape:?}, too large for any file"))
             })?;
+            // Its other size would not be bounded by the file, and is counted up to below.
+            if elements == 0 {
+                return Err(Error::tensor(clip(&name, QUOTE), format!("has shape {shape:?}: it is empty")));
+            }
             let shards = &self.shards;
             let packed = Packed::new(layout, taken, shape, |part| part_of(shards, part));
             let encoding = Encoding::Packed(Arc::new(packed));

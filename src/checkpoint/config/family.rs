@@ -213,6 +213,12 @@ impl Family {
         FAMILIES.iter().find(|family| family.name == architecture).unwrap_or(&LLAMA)
     }
 
+    /// Whether an architecture's configurations are known.
+    pub fn knows(architecture: &str) -> bool {
+        let names = FAMILIES.iter().map(|family| family.name);
+        names.chain([LLAMA.name, "MistralForCausalLM"]).any(|name| name == architecture)
+    }
+
     /// Refuses settings that mean something elsewhere, and that this architecture would ignore.
     pub fn refuse_others(&self, fields: &Fields) -> Result<(), String> {
         for (name, without) in NUMBERS.iter().filter(|(name, _)| !self.honours.contains(name)) {

@@ -9,6 +9,7 @@ mod bitsandbytes;
 mod compressed_tensors;
 mod gptq;
 mod mlx;
+mod mxfp4;
 
 use super::tensor::{Dtype, TensorInfo};
 use super::{Directory, MAX_JSON, MESSAGE, QUOTE, clip};
@@ -32,6 +33,7 @@ const METHODS: &[Method] = &[
     Method { name: "compressed-tensors", find: compressed_tensors::find },
     Method { name: "bitsandbytes", find: bitsandbytes::find },
     Method { name: "mlx", find: mlx::find },
+    Method { name: "mxfp4", find: mxfp4::find },
 ];
 
 /// How a format's codes become numbers.

@@ -195,16 +195,34 @@ def make_gguf():
 GEMMA3 = {"query_pre_attn_scalar": 16, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "num_hidden_layers": 6,
           "hidden_size": 32, "intermediate_size": 48}
 FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None},
-            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3}
+            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3, "mixtral": {}, "qwen3-moe": {"norm_topk_prob": True}}
+# What GGUF calls them, where it is something else.
+ARCHITECTURES = {"llama-gqa-llama3": "llama", "mixtral": "llama", "qwen3-moe": "qwen3moe"}
 
 
-def make_families():
+def together(named):
+    """The experts' matrices of a layer as one tensor [experts, rows, cols], by the name that gguf-py knows."""
+    experts = {}
+    for key, values in named:
+        if ".experts." not in key:
+            yield key, values.detach()
+            continue
+        begin, end = key.split(".experts.")
+        number, end = end.split(".", 1)
+        experts.setdefault(f"{begin}.experts.{end}", []).append(values.detach())
+        assert len(experts[f"{begin}.experts.{end}"]) == int(number) + 1
+    for key, matrices in experts.items():
+        yield key, torch.stack(matrices)
+
+
+def make_families(names=FAMILIES):
     """A small random model of each family in F16, its tensors named as gguf-py names them; one of them in two files."""
     import reference
 
-    for name, changes in FAMILIES.items():
+    for name in names:
+        changes = FAMILIES[name]
         config, kind, _, _ = reference.TINY[name]
-        arch_name = "llama" if name.startswith("llama") else name
+        arch_name = ARCHITECTURES.get(name, name)
         config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"} | changes)
         # Only this one knows of soft caps.
         config._attn_implementation = "eager"
@@ -233,6 +251,11 @@ def make_families():
             writer.add_residual_scale(config.residual_multiplier)
             writer.add_attention_scale(config.attention_multiplier)
             writer.add_logit_scale(config.logits_scaling)
+        if name in ("mixtral", "qwen3-moe"):
+            writer.add_expert_count(config.num_local_experts if name == "mixtral" else config.num_experts)
+            writer.add_expert_used_count(config.num_experts_per_tok)
+        if name == "qwen3-moe":
+            writer.add_expert_feed_forward_length(config.moe_intermediate_size)
         if name == "llama-gqa-llama3":
             # As a tensor of what each frequency is divided by.
             turned = model.model.rotary_emb.inv_freq
@@ -246,8 +269,7 @@ def make_families():
         writer.add_eos_token_id(2)
         arch = next(arch for arch, text in gguf.MODEL_ARCH_NAMES.items() if text == arch_name)
         names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
-        for key, values in model.named_parameters():
-            values = values.detach()
+        for key, values in together(model.named_parameters()):
             if name.startswith("gemma") and key.endswith("norm.weight"):
                 values = values + 1
             if arch_name in ("llama", "granite") and (".q_proj" in key or ".k_proj" in key):

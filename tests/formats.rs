@@ -88,6 +88,8 @@ fn families_are_read_from_gguf() {
         ("phi3", "family-phi3.gguf"),
         ("gemma2", "family-gemma2.gguf"),
         ("gemma3", "family-gemma3.gguf"),
+        ("mixtral", "family-mixtral.gguf"),
+        ("qwen3-moe", "family-qwen3-moe.gguf"),
     ] {
         let reference = json(&format!("formats/family-{name}.json"));
         for device in devices() {
@@ -306,6 +308,26 @@ fn files_of_no_model_are_refused_by_name() {
         "is file 2 of 3 of a model, expected the first, h-00001-of-00003.gguf",
     );
     refused("i-00001-of-00002.gguf", &whole, "there is no such file");
+}
+
+/// A tensor of all experts has three dimensions, and no more experts than any model.
+#[test]
+fn tensors_of_experts_are_what_they_should_be() {
+    let directory = tempfile::tempdir().unwrap();
+    for (dimensions, size) in
+        [(&[8u64, 4][..], 128), (&[8, 4, 0], 0), (&[0, 0, 1 << 40], 0), (&[1, 1, 1025], 4100)]
+    {
+        let text = |w: Writer, key: &str, value: &str| w.text(key).u32(8).text(value);
+        let number = |w: Writer, key: &str, n: u32| w.text(key).u32(4).u32(n);
+        let writer = text(Writer::new(3, 1, 4), "general.architecture", "llama");
+        let writer = number(writer, "llama.expert_count", 4);
+        let writer = number(number(writer, "llama.embedding_length", 8), "llama.attention.head_count", 1);
+        let file = directory.path().join("m.gguf");
+        std::fs::write(&file, writer.tensor("blk.0.ffn_up_exps.weight", dimensions, 0, 0).data(size).0)
+            .unwrap();
+        let error = Checkpoint::open(&file).expect_err("no experts").to_string();
+        assert!(error.contains("expected [experts, rows, columns] of 1 to 1024 experts"), "{error}");
+    }
 }
 
 proptest! {

@@ -22,6 +22,8 @@ pub(super) struct Family {
     plus_one: bool,
     /// Numbers of the metadata that only this family has, and what they are called in a config.json.
     numbers: &'static [(&'static str, &'static str)],
+    /// Where MLPs are made of experts: what those begin with before their number, and their gate, up and down.
+    pub experts: Option<(&'static str, [&'static str; 3])>,
     /// The divisor of scores, squared, is the width over the heads (and not the size of a head) in the model of so many
     /// layers: files do not say it.
     wide_scores: Option<u64>,
@@ -34,6 +36,7 @@ const LLAMA: Family = Family {
     turned: true,
     plus_one: false,
     numbers: &[],
+    experts: None,
     wide_scores: None,
 };
 
@@ -44,11 +47,32 @@ const FOUR_NORMS: &[(&str, &str)] = &[
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
 
-/// Every architecture that can be read from a GGUF file. (Mistral's models are `llama` there.)
+/// A tensor of a layer in which the matrices of all experts lie one after another, `[experts, rows, cols]`, in the order of
+/// [`Family::experts`].
+const EXPERTS: [&str; 3] = ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"];
+
+/// More than any model has, and than a configuration may say.
+const MAX_EXPERTS: usize = 1024;
+
+/// Every architecture that can be read from a GGUF file. (Mistral's models are `llama` there, those with experts too.)
 pub(super) const FAMILIES: &[Family] = &[
     LLAMA,
+    Family {
+        architecture: "MixtralForCausalLM",
+        layer: &[("ffn_gate_inp", "block_sparse_moe.gate")],
+        experts: Some(("block_sparse_moe.experts", ["w1", "w3", "w2"])),
+        ..LLAMA
+    },
     Family { name: "qwen2", architecture: "Qwen2ForCausalLM", turned: false, ..LLAMA },
     Family { name: "qwen3", architecture: "Qwen3ForCausalLM", turned: false, ..LLAMA },
+    Family {
+        name: "qwen3moe",
+        architecture: "Qwen3MoeForCausalLM",
+        turned: false,
+        layer: &[("ffn_gate_inp", "mlp.gate")],
+        experts: Some(("mlp.experts", ["gate_proj", "up_proj", "down_proj"])),
+        ..LLAMA
+    },
     Family { name: "olmo2", architecture: "Olmo2ForCausalLM", turned: false, layer: FOUR_NORMS, ..LLAMA },
     Family {
         name: "granite",
@@ -79,6 +103,7 @@ pub(super) const FAMILIES: &[Family] = &[
             ("final_logit_softcapping", "final_logit_softcapping"),
         ],
         wide_scores: Some(46),
+        ..LLAMA
     },
     Family {
         name: "gemma3",
@@ -188,10 +213,20 @@ impl<'a> Metadata<'a> {
 
 fn family(metadata: &Metadata<'_>) -> Result<&'static Family, String> {
     let name = metadata.needed("general.architecture", metadata.text("general.architecture"))?;
-    FAMILIES.iter().find(|family| family.name == name).ok_or_else(|| {
-        let names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
-        format!("its general.architecture is {:?}, expected {}", clip(name, QUOTE), names.join(", "))
-    })
+    let named = || FAMILIES.iter().filter(|family| family.name == name);
+    let Some(first) = named().next() else {
+        let mut names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+        names.dedup();
+        return Err(format!(
+            "its general.architecture is {:?}, expected {}",
+            clip(name, QUOTE),
+            names.join(", ")
+        ));
+    };
+    let key = format!("{name}.expert_count");
+    let experts = metadata.integer(&key)?.unwrap_or(0) > 0;
+    let found = named().find(|family| family.experts.is_some() == experts);
+    found.ok_or_else(|| metadata.wrong(&key, if first.experts.is_some() { "experts" } else { "none" }))
 }
 
 /// The name of a tensor in a Hugging Face checkpoint, if it has one.
@@ -212,12 +247,17 @@ fn renamed(name: &str, family: &Family) -> Option<String> {
 /// Tensors by the names of a Hugging Face checkpoint. Those that have none there keep theirs.
 pub(super) fn rename(
     metadata: &BTreeMap<String, Value>,
-    mut infos: Vec<TensorInfo>,
+    infos: Vec<TensorInfo>,
 ) -> Result<Vec<TensorInfo>, String> {
     let metadata = Metadata(metadata);
     let family = family(&metadata)?;
     let head_dim = if family.turned { head_dim(&metadata, family.name)? } else { 0 };
-    for info in &mut infos {
+    let mut all = Vec::with_capacity(infos.len());
+    for mut info in infos {
+        if let Some((layer, names)) = expert_names(&info.name, family) {
+            each_expert(info, layer, names, &mut all)?;
+            continue;
+        }
         let turned = info.name.contains(".attn_q.") || info.name.contains(".attn_k.");
         if family.turned && turned {
             let rows = info.shape.first().copied().unwrap_or(0);
@@ -233,8 +273,44 @@ pub(super) fn rename(
         if let Some(name) = renamed(&info.name, family) {
             info.name = name;
         }
+        all.push(info);
     }
-    Ok(infos)
+    Ok(all)
+}
+
+/// The layer of a tensor of all experts, and what the matrix of one of them begins and ends with, around its number.
+fn expert_names(name: &str, family: &Family) -> Option<(u32, [&'static str; 2])> {
+    let (begin, parts) = family.experts?;
+    let (number, part) = name.strip_prefix("blk.")?.strip_suffix(".weight")?.split_once('.')?;
+    let part = EXPERTS.iter().position(|name| *name == part)?;
+    Some((number.parse().ok()?, [begin, parts[part]]))
+}
+
+/// The matrices of a tensor `[experts, rows, cols]`, which lie one after another in the file.
+fn each_expert(
+    info: TensorInfo,
+    layer: u32,
+    [begin, end]: [&str; 2],
+    all: &mut Vec<TensorInfo>,
+) -> Result<(), String> {
+    let &[experts @ 1..=MAX_EXPERTS, rows, cols] = info.shape.as_slice() else {
+        let found = format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
+        return Err(format!("{found}, expected [experts, rows, columns] of 1 to {MAX_EXPERTS} experts"));
+    };
+    // All of them together were counted, and blocks lie within rows.
+    let (elements, bytes) = (info.elements / experts, info.bytes.len() / experts);
+    for expert in 0..experts {
+        let first = info.bytes.start + expert * bytes;
+        all.push(TensorInfo {
+            name: format!("model.layers.{layer}.{begin}.{expert}.{end}.weight"),
+            encoding: info.encoding.clone(),
+            shape: vec![rows, cols],
+            elements,
+            bytes: first..first + bytes,
+            change: Change::None,
+        });
+    }
+    Ok(())
 }
 
 /// The size of a head: even, and not 0.
@@ -284,7 +360,8 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     set("model_type", json!(family.name));
     set("vocab_size", json!(embedding.shape.first()));
     set("hidden_size", json!(needed("embedding_length")?));
-    set("intermediate_size", json!(needed("feed_forward_length")?));
+    let expert_width = integer("expert_feed_forward_length")?.filter(|_| family.experts.is_some());
+    set("intermediate_size", json!(expert_width.map_or_else(|| needed("feed_forward_length"), Ok)?));
     set("num_hidden_layers", json!(needed("block_count")?));
     set("num_attention_heads", json!(heads));
     set("num_key_value_heads", json!(integer("attention.head_count_kv")?.unwrap_or(heads)));
@@ -307,6 +384,12 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
         if let Some(number) = metadata.number(&key(here))? {
             set(there, json!(number));
         }
+    }
+    if family.experts.is_some() {
+        set("num_experts", json!(needed("expert_count")?));
+        set("num_experts_per_tok", json!(needed("expert_used_count")?));
+        // Files do not say it; whoever runs them takes it so.
+        set("norm_topk_prob", json!(true));
     }
     if family.plus_one {
         let wide = integer("block_count")? == family.wide_scores;

@@ -118,7 +118,8 @@ impl Naming {
             "MistralForCausalLM" => "LlamaForCausalLM",
             other => other,
         };
-        let written = FAMILIES.iter().filter(|family| WRITTEN.contains(&family.name));
+        let written =
+            FAMILIES.iter().filter(|family| WRITTEN.contains(&family.name) && family.experts.is_none());
         let known: Vec<&str> = written.clone().map(|family| family.architecture).collect();
         let Some(family) = written.into_iter().find(|family| family.architecture == architecture) else {
             return Err(format!(

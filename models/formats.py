@@ -194,10 +194,10 @@ def make_gguf():
 # The small models of reference.py by the architecture's name in GGUF, with what that format takes for granted.
 GEMMA3 = {"query_pre_attn_scalar": 16, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "num_hidden_layers": 6,
           "hidden_size": 32, "intermediate_size": 48}
-FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None},
+FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None}, "phi3-long": {"sliding_window": None},
             "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3, "mixtral": {}, "qwen3-moe": {"norm_topk_prob": True}}
 # What GGUF calls them, where it is something else.
-ARCHITECTURES = {"llama-gqa-llama3": "llama", "mixtral": "llama", "qwen3-moe": "qwen3moe"}
+ARCHITECTURES = {"llama-gqa-llama3": "llama", "phi3-long": "phi3", "mixtral": "llama", "qwen3-moe": "qwen3moe"}
 
 
 def together(named):
@@ -251,6 +251,12 @@ def make_families(names=FAMILIES):
             writer.add_residual_scale(config.residual_multiplier)
             writer.add_attention_scale(config.attention_multiplier)
             writer.add_logit_scale(config.logits_scaling)
+        if name == "phi3-long":
+            writer.add_rope_scaling_attn_factors(model.model.rotary_emb.attention_scaling)
+            writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+            for length in ("long", "short"):
+                factors = np.array(config.rope_scaling[f"{length}_factor"], np.float32)
+                writer.add_tensor(f"rope_factors_{length}.weight", factors)
         if name in ("mixtral", "qwen3-moe"):
             writer.add_expert_count(config.num_local_experts if name == "mixtral" else config.num_experts)
             writer.add_expert_used_count(config.num_experts_per_tok)

@@ -222,6 +222,11 @@ def tiny_one(name, seed):
         "greedy_ids": new,
         "margins": short(margins),
     }
+    if name == "phi3-long":
+        # So few tokens that the other factors are used.
+        few = config.original_max_position_embeddings
+        reference["few"] = {"ids": ids[:few], "logits": short(logits_of(model, ids[:few])[-1])}
+        assert (logits_of(model, ids[:few])[-1] - logits[few - 1]).abs().max() > 0.1
     if name in ("gemma2", "gpt-neox"):
         # What the last position looks at, in each layer and head.
         seen = model(torch.tensor([ids]), use_cache=False, output_attentions=True).attentions

@@ -86,6 +86,7 @@ fn families_are_read_from_gguf() {
         ("olmo2", "family-olmo2-00001-of-00002.gguf"),
         ("granite", "family-granite.gguf"),
         ("phi3", "family-phi3.gguf"),
+        ("phi3-long", "family-phi3-long.gguf"),
         ("gemma2", "family-gemma2.gguf"),
         ("gemma3", "family-gemma3.gguf"),
         ("mixtral", "family-mixtral.gguf"),

@@ -5,12 +5,14 @@ mod common;
 
 use common::{assert_greedy, devices, ids, json, numbers, open, open_as, packing, relative_error};
 use pollster::block_on;
-use sixteen_states::engine::{Engine, Request, Sampling, Text};
+use sixteen_states::checkpoint::{Checkpoint, locate};
+use sixteen_states::cpu::Cpu;
+use sixteen_states::engine::{Engine, OpenOptions, Request, Sampling, Text};
 use sixteen_states::model::Weights;
 use sixteen_states::quantize::Quantizer;
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 20] = [
+const MODELS: [&str; 22] = [
     "llama",
     "llama-gqa-llama3",
     "llama-linear-bias",
@@ -25,8 +27,10 @@ const MODELS: [&str; 20] = [
     "olmo2",
     "granite",
     "phi3",
+    "phi3-long",
     "gemma2",
     "gemma3",
+    "gemma3-multimodal",
     "stablelm",
     "gpt-neox",
     "gpt-neox-serial",
@@ -122,6 +126,33 @@ fn batches_of_texts_equal_the_reference_in_16_and_4_bits() {
                 }
             }
         }
+    }
+}
+
+/// Texts that all fit the original length are rotated by the short factors, any others by the long ones (which the tests
+/// above have, their context being the model's own).
+#[test]
+fn long_rope_is_chosen_by_the_context() {
+    let few = &json("tiny/phi3-long/reference.json")["few"];
+    let tokens = ids(&few["ids"]);
+    let source = locate(&path("phi3-long")).unwrap();
+    let checkpoint = Checkpoint::of(&source).unwrap();
+    for (context, most) in [(tokens.len(), 1e-5), (tokens.len() + 1, f64::INFINITY)] {
+        let options = OpenOptions {
+            weights: Weights::F16,
+            context: Some(context),
+            sequences: 1,
+            progress: &mut |_| {},
+        };
+        let mut engine = Engine::open(&source, &checkpoint, Box::new(Cpu::new()), options).unwrap();
+        let logits = block_on(engine.logits(&tokens)).unwrap();
+        let last = &logits[logits.len() - engine.config().vocab_size..];
+        let error = relative_error(last, &numbers(&few["logits"]));
+        assert!(error < most, "context {context}: off by {error:.1e}");
+        assert!(
+            context == tokens.len() || error > 1e-3,
+            "context {context}: the long factors change nothing"
+        );
     }
 }
 

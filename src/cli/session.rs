@@ -3,7 +3,7 @@
 use super::args::{Common, ModelArgs};
 use super::console::Console;
 use crate::capabilities::Capabilities;
-use crate::checkpoint::{Checkpoint, Config, Encoding, Source, locate};
+use crate::checkpoint::{Checkpoint, Config, Encoding, RopeScaling, Source, locate};
 use crate::engine::{Engine, OpenOptions, Plan, open_device};
 use crate::error::Result;
 use crate::format::Packing;
@@ -150,6 +150,22 @@ impl Description {
                 "the model has no use for {} of the checkpoint's tensors: {}{more}",
                 unread.len(),
                 listed.join(", ")
+            ));
+        }
+        if self.checkpoint.aside() > 0 {
+            console.note(format_args!(
+                "the checkpoint's model of images ({} tensors) is not read: only text runs",
+                self.checkpoint.aside()
+            ));
+        }
+        if let RopeScaling::LongRope { original_max_position_embeddings: original, .. } =
+            self.config.rope.rope_scaling
+            && engine.context() > original
+        {
+            console.note(format_args!(
+                "positions are stretched as for texts of more than {original} tokens, because the context is {}; \
+                 shorter texts may do better with --ctx {original}",
+                engine.context()
             ));
         }
         if let Some(note) = self.note() {

@@ -397,12 +397,17 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
             if wide { needed("embedding_length")?.checked_div(heads) } else { Some(head_dim as u64) };
         set("query_pre_attn_scalar", json!(scalar));
     }
-    if let Some(other) = header.tensors.iter().find(|info| info.name.starts_with("rope_factors_")) {
-        return Err(format!("has a tensor {:?}: such a stretch of positions is not supported", other.name));
-    }
     // What frequencies are divided by is in a tensor where it follows no other rule: see `model::decoder`.
     let factor = metadata.number(&key("rope.scaling.factor"))?;
-    if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
+    if header.tensors.iter().any(|info| info.name.starts_with("rope_factors_")) {
+        // Two tensors have the factors, and nothing else says that there are any.
+        let original = needed("rope.scaling.original_context_length")?;
+        let attention = metadata.number(&key("rope.scaling.attn_factor"))?;
+        set(
+            "rope_scaling",
+            json!({"rope_type": "longrope", "original_max_position_embeddings": original, "attention_factor": attention}),
+        );
+    } else if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
         if tensor("rope_freqs.weight").is_some() {
             return Err(format!(
                 "stretches positions twice: by {kind:?}, and by its tensor \"rope_freqs.weight\""

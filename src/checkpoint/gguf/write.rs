@@ -185,9 +185,9 @@ impl Naming {
                 set("rope.scaling.type", Value::Text("linear".to_owned()));
                 set("rope.scaling.factor", Value::Float(factor));
             }
-            RopeScaling::Yarn { .. } => {
+            RopeScaling::Yarn { .. } | RopeScaling::LongRope { .. } => {
                 return Err(
-                    "positions stretched by YaRN are not written to GGUF files; other layouts hold them"
+                    "positions stretched by YaRN or LongRoPE are not written to GGUF files; other layouts hold them"
                         .to_owned(),
                 );
             }

@@ -12,8 +12,7 @@ mod mlx;
 mod mxfp4;
 
 use super::tensor::{Dtype, TensorInfo};
-use super::{Directory, MAX_JSON, MESSAGE, QUOTE, clip};
-use crate::error::{Error, Result};
+use super::{QUOTE, clip};
 use crate::format::{Form, Packing, q4, q4_0, q4_1, q8, q8_0, q8_1};
 use half::f16;
 use serde_json::{Map, Value};
@@ -188,16 +187,8 @@ pub(super) struct Quantization {
 }
 
 impl Quantization {
-    /// Reads it from the `config.json` in `directory`, if there is anything to read.
-    pub fn open(directory: &Directory) -> Result<Option<Quantization>> {
-        let Some(bytes) = directory.read("config.json", MAX_JSON)? else { return Ok(None) };
-        let problem = |problem: String| Error::file(directory.join("config.json"), clip(&problem, MESSAGE));
-        let config: Value =
-            serde_json::from_slice(&bytes).map_err(|e| problem(format!("is not JSON: {e}")))?;
-        Quantization::of(&config).map_err(problem)
-    }
-
-    fn of(config: &Value) -> Result<Option<Quantization>, String> {
+    /// Reads it from a `config.json`, if there is anything to read. The error is what was found and what was expected.
+    pub fn of(config: &Value) -> Result<Option<Quantization>, String> {
         let (settings, mlx) = match (&config["quantization_config"], &config["quantization"]) {
             (Value::Object(settings), _) if settings.contains_key("quant_method") => (settings, false),
             // MLX names no method, and writes it under both names.

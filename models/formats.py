@@ -129,11 +129,15 @@ def add_sizes(writer, config):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_head_count_kv(getattr(config, "num_key_value_heads", config.num_attention_heads))
+    if hasattr(config, "rms_norm_eps"):
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    else:
+        writer.add_layer_norm_eps(getattr(config, "layer_norm_eps", None) or config.layer_norm_epsilon)
+    if hasattr(config, "rope_theta"):
+        writer.add_rope_freq_base(config.rope_theta)
 
 
 def write_gguf(path):
@@ -195,9 +199,11 @@ def make_gguf():
 GEMMA3 = {"query_pre_attn_scalar": 16, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "num_hidden_layers": 6,
           "hidden_size": 32, "intermediate_size": 48}
 FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None}, "phi3-long": {"sliding_window": None},
-            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3, "mixtral": {}, "qwen3-moe": {"norm_topk_prob": True}}
+            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3, "mixtral": {}, "qwen3-moe": {"norm_topk_prob": True}, "stablelm": {}, "gpt-neox": {},
+            "gpt-neox-serial": {"hidden_act": "gelu"}, "gpt2": {}}
 # What GGUF calls them, where it is something else.
-ARCHITECTURES = {"llama-gqa-llama3": "llama", "phi3-long": "phi3", "mixtral": "llama", "qwen3-moe": "qwen3moe"}
+ARCHITECTURES = {"llama-gqa-llama3": "llama", "phi3-long": "phi3", "mixtral": "llama", "qwen3-moe": "qwen3moe", "gpt-neox": "gptneox",
+                 "gpt-neox-serial": "gptneox"}
 
 
 def together(named):
@@ -237,7 +243,13 @@ def make_families(names=FAMILIES):
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-        writer.add_rope_dimension_count(int(head_dim * getattr(config, "partial_rotary_factor", 1.0)))
+        partial = getattr(config, "rotary_pct", getattr(config, "partial_rotary_factor", 1.0))
+        writer.add_rope_dimension_count(int(head_dim * partial))
+        if name.startswith("gpt-neox"):
+            writer.add_parallel_residual(config.use_parallel_residual)
+        if name == "stablelm":
+            # As the conversion does where a configuration leaves it out.
+            writer.add_parallel_residual(True)
         if name.startswith("gemma"):
             writer.add_sliding_window(config.sliding_window)
         if name == "gemma2":
@@ -278,6 +290,12 @@ def make_families(names=FAMILIES):
         for key, values in together(model.named_parameters()):
             if name.startswith("gemma") and key.endswith("norm.weight"):
                 values = values + 1
+            if ".query_key_value." in key:
+                # Head by head; the file has all queries, then all keys, then all values.
+                parts = values.reshape(config.num_attention_heads, 3, head_dim, *values.shape[1:])
+                values = parts.swapaxes(0, 1).reshape(values.shape)
+            if name == "gpt2" and ".c_" in key and values.ndim == 2:
+                values = values.T.contiguous()
             if arch_name in ("llama", "granite") and (".q_proj" in key or ".k_proj" in key):
                 rows, cols = values.shape
                 values = values.reshape(rows // head_dim, 2, head_dim // 2, cols).swapaxes(1, 2).reshape(rows, cols)
@@ -524,6 +542,7 @@ def mxfp4():
 
 PACKED = {
     "gptq": lambda: gptq(1, 4, 32, False, False),
+    "gptq-3": lambda: gptq(1, 3, 32, False, False),
     "gptq-act-order": lambda: gptq(1, 4, 32, True, True),
     "gptq-8-channel": lambda: gptq(1, 8, -1, False, True),
     "gptq-v2": lambda: gptq(2, 4, 32, False, False),

@@ -91,6 +91,10 @@ fn families_are_read_from_gguf() {
         ("gemma3", "family-gemma3.gguf"),
         ("mixtral", "family-mixtral.gguf"),
         ("qwen3-moe", "family-qwen3-moe.gguf"),
+        ("stablelm", "family-stablelm.gguf"),
+        ("gpt-neox", "family-gpt-neox.gguf"),
+        ("gpt-neox-serial", "family-gpt-neox-serial.gguf"),
+        ("gpt2", "family-gpt2.gguf"),
     ] {
         let reference = json(&format!("formats/family-{name}.json"));
         for device in devices() {
@@ -364,8 +368,9 @@ proptest! {
 }
 
 /// Directories in each format that quantizers write into safetensors.
-const PACKED: [(&str, &str); 14] = [
+const PACKED: [(&str, &str); 15] = [
     ("gptq", "q4/32"),
+    ("gptq-3", "q4/32"),
     ("gptq-act-order", "f16"),
     ("gptq-8-channel", "q8/64+q8/96"),
     ("gptq-v2", "q4/32"),
@@ -488,8 +493,8 @@ fn packed_directories_that_contradict_themselves_are_refused_by_name() {
     );
     refused(
         "gptq",
-        &|c| c[quantization]["bits"] = 3.into(),
-        "bits of the quantization is 3, expected one of [2, 4, 8]",
+        &|c| c[quantization]["bits"] = 5.into(),
+        "bits of the quantization is 5, expected one of [2, 3, 4, 8]",
     );
     refused("gptq", &|c| c[quantization]["bits"] = 8.into(), "expected [I32, U32] of shape");
     refused("gptq", &|c| c[quantization]["group_size"] = 64.into(), "expected [I32, U32] of shape [2, 8]");

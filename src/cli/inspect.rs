@@ -179,7 +179,9 @@ fn runs_as(info: &TensorInfo, coded: bool) -> String {
         (Encoding::Plain(_), None, 2) if coded => "16-bit floats".to_owned(),
         (Encoding::Plain(_), None, 2) => "packed to --bits".to_owned(),
         (Encoding::Plain(_), None, _) => "32-bit floats".to_owned(),
-        (_, None, _) => "unpacked to 16-bit floats: no kernel reads it".to_owned(),
+        (encoding, None, _) => {
+            format!("unpacked to 16-bit floats: {}", encoding.obstacle().unwrap_or("no kernel reads them"))
+        }
     }
 }
 

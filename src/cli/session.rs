@@ -11,7 +11,7 @@ use crate::model::{self, Weights};
 use crate::text::Tokenizer;
 use pollster::block_on;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Names that are listed where there may be thousands.
@@ -82,14 +82,18 @@ impl Description {
 
     /// What is to be said of weights that cannot be as they are in the file.
     fn note(&self) -> Option<String> {
-        let others = self.checkpoint.tensors().filter(|_| self.weights.stored);
-        let others = others.filter(|info| info.encoding.packing().is_none() && info.shape.len() == 2);
-        let types: BTreeSet<String> = (others.filter(|info| matches!(info.encoding, Encoding::Blocks(_))))
-            .map(|info| info.encoding.to_string())
-            .collect();
-        let types = types.into_iter().collect::<Vec<_>>().join(" and ");
-        (!types.is_empty())
-            .then(|| format!("weights of type {types} are unpacked to 16-bit floats: no kernel reads them"))
+        let matrices = self.checkpoint.tensors().filter(|info| self.weights.stored && info.shape.len() == 2);
+        let mut types: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for info in matrices {
+            if let Some(obstacle) = info.encoding.obstacle() {
+                types.entry(obstacle).or_default().insert(info.encoding.to_string());
+            }
+        }
+        let each = types.into_iter().map(|(obstacle, types)| {
+            let types = types.into_iter().collect::<Vec<_>>().join(" and ");
+            format!("weights of type {types} are unpacked to 16-bit floats: {obstacle}")
+        });
+        Some(each.collect::<Vec<_>>().join("; ")).filter(|note| !note.is_empty())
     }
 
     /// How long texts may be when `asked` is what the user asked for.

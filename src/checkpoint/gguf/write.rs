@@ -1,8 +1,8 @@
 //! The way back: the header of a GGUF file, and a Hugging Face checkpoint's names and configuration as such files have
 //! them.
 
+use super::families::{FAMILIES, Family, LAYER, MODEL};
 use super::header::Value;
-use super::model::{FAMILIES, Family, LAYER, MODEL};
 use crate::checkpoint::{Config, RopeScaling};
 
 /// Bytes to which the data of every tensor is aligned.

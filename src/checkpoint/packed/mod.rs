@@ -43,6 +43,11 @@ pub trait Layout: Debug + Send + Sync {
     /// The even grids on which its codes lie, where each group of neighbouring columns has one.
     fn grid(&self) -> Option<Grid>;
 
+    /// Why there are none.
+    fn obstacle(&self) -> &'static str {
+        "their states lie at uneven distances"
+    }
+
     /// The codes of a row. Only for layouts with a grid.
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]);
 
@@ -172,6 +177,15 @@ impl Packed {
             grid.packing().filter(|_| all_exact)
         });
         Packed { layout: found, parts, packing }
+    }
+
+    /// Why no packing holds exactly what the file says, where none does.
+    pub(super) fn obstacle(&self) -> &'static str {
+        match self.layout.grid() {
+            None => self.layout.obstacle(),
+            Some(grid) if grid.packing().is_none() => "no kernel reads them",
+            Some(_) => "some of their constants are not exact in 16 bits",
+        }
     }
 
     /// Bytes of the tensors that hold it.

@@ -129,11 +129,15 @@ def add_sizes(writer, config):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_feed_forward_length(getattr(config, "intermediate_size", 4 * config.hidden_size))
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_head_count_kv(getattr(config, "num_key_value_heads", config.num_attention_heads))
+    if hasattr(config, "rms_norm_eps"):
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    else:
+        writer.add_layer_norm_eps(getattr(config, "layer_norm_eps", None) or config.layer_norm_epsilon)
+    if hasattr(config, "rope_theta"):
+        writer.add_rope_freq_base(config.rope_theta)
 
 
 def write_gguf(path):
@@ -194,17 +198,37 @@ def make_gguf():
 # The small models of reference.py by the architecture's name in GGUF, with what that format takes for granted.
 GEMMA3 = {"query_pre_attn_scalar": 16, "rope_local_base_freq": 10000.0, "sliding_window_pattern": 6, "num_hidden_layers": 6,
           "hidden_size": 32, "intermediate_size": 48}
-FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None},
-            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3}
+FAMILIES = {"llama-gqa-llama3": {}, "qwen2": {}, "qwen3": {}, "olmo2": {}, "granite": {}, "phi3": {"sliding_window": None}, "phi3-long": {"sliding_window": None},
+            "gemma2": {"query_pre_attn_scalar": 16}, "gemma3": GEMMA3, "mixtral": {}, "qwen3-moe": {"norm_topk_prob": True}, "stablelm": {}, "gpt-neox": {},
+            "gpt-neox-serial": {"hidden_act": "gelu"}, "gpt2": {}}
+# What GGUF calls them, where it is something else.
+ARCHITECTURES = {"llama-gqa-llama3": "llama", "phi3-long": "phi3", "mixtral": "llama", "qwen3-moe": "qwen3moe", "gpt-neox": "gptneox",
+                 "gpt-neox-serial": "gptneox"}
 
 
-def make_families():
+def together(named):
+    """The experts' matrices of a layer as one tensor [experts, rows, cols], by the name that gguf-py knows."""
+    experts = {}
+    for key, values in named:
+        if ".experts." not in key:
+            yield key, values.detach()
+            continue
+        begin, end = key.split(".experts.")
+        number, end = end.split(".", 1)
+        experts.setdefault(f"{begin}.experts.{end}", []).append(values.detach())
+        assert len(experts[f"{begin}.experts.{end}"]) == int(number) + 1
+    for key, matrices in experts.items():
+        yield key, torch.stack(matrices)
+
+
+def make_families(names=FAMILIES):
     """A small random model of each family in F16, its tensors named as gguf-py names them; one of them in two files."""
     import reference
 
-    for name, changes in FAMILIES.items():
+    for name in names:
+        changes = FAMILIES[name]
         config, kind, _, _ = reference.TINY[name]
-        arch_name = "llama" if name.startswith("llama") else name
+        arch_name = ARCHITECTURES.get(name, name)
         config = type(config)(**{k: v for k, v in config.to_dict().items() if k != "layer_types"} | changes)
         # Only this one knows of soft caps.
         config._attn_implementation = "eager"
@@ -219,7 +243,13 @@ def make_families():
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-        writer.add_rope_dimension_count(int(head_dim * getattr(config, "partial_rotary_factor", 1.0)))
+        partial = getattr(config, "rotary_pct", getattr(config, "partial_rotary_factor", 1.0))
+        writer.add_rope_dimension_count(int(head_dim * partial))
+        if name.startswith("gpt-neox"):
+            writer.add_parallel_residual(config.use_parallel_residual)
+        if name == "stablelm":
+            # As the conversion does where a configuration leaves it out.
+            writer.add_parallel_residual(True)
         if name.startswith("gemma"):
             writer.add_sliding_window(config.sliding_window)
         if name == "gemma2":
@@ -233,6 +263,17 @@ def make_families():
             writer.add_residual_scale(config.residual_multiplier)
             writer.add_attention_scale(config.attention_multiplier)
             writer.add_logit_scale(config.logits_scaling)
+        if name == "phi3-long":
+            writer.add_rope_scaling_attn_factors(model.model.rotary_emb.attention_scaling)
+            writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+            for length in ("long", "short"):
+                factors = np.array(config.rope_scaling[f"{length}_factor"], np.float32)
+                writer.add_tensor(f"rope_factors_{length}.weight", factors)
+        if name in ("mixtral", "qwen3-moe"):
+            writer.add_expert_count(config.num_local_experts if name == "mixtral" else config.num_experts)
+            writer.add_expert_used_count(config.num_experts_per_tok)
+        if name == "qwen3-moe":
+            writer.add_expert_feed_forward_length(config.moe_intermediate_size)
         if name == "llama-gqa-llama3":
             # As a tensor of what each frequency is divided by.
             turned = model.model.rotary_emb.inv_freq
@@ -246,10 +287,15 @@ def make_families():
         writer.add_eos_token_id(2)
         arch = next(arch for arch, text in gguf.MODEL_ARCH_NAMES.items() if text == arch_name)
         names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
-        for key, values in model.named_parameters():
-            values = values.detach()
+        for key, values in together(model.named_parameters()):
             if name.startswith("gemma") and key.endswith("norm.weight"):
                 values = values + 1
+            if ".query_key_value." in key:
+                # Head by head; the file has all queries, then all keys, then all values.
+                parts = values.reshape(config.num_attention_heads, 3, head_dim, *values.shape[1:])
+                values = parts.swapaxes(0, 1).reshape(values.shape)
+            if name == "gpt2" and ".c_" in key and values.ndim == 2:
+                values = values.T.contiguous()
             if arch_name in ("llama", "granite") and (".q_proj" in key or ".k_proj" in key):
                 rows, cols = values.shape
                 values = values.reshape(rows // head_dim, 2, head_dim // 2, cols).swapaxes(1, 2).reshape(rows, cols)
@@ -473,8 +519,30 @@ def bitsandbytes(kind, double):
     return quantize, {"quantization_config": settings}, False
 
 
+def mxfp4():
+    """gpt-oss's layout. The numbers are those that gguf-py reads from the same codes in its order of nibbles."""
+    states = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+
+    def quantize(name, weight):
+        rows, cols = weight.shape
+        w = weight.numpy().reshape(rows, cols // 32, 32)
+        scales = (127 + np.floor(np.log2(abs(w).max(-1))) - 2).astype(np.uint8)
+        scaled = w / 2.0 ** (scales[..., None].astype(np.float64) - 127)
+        codes = abs(abs(scaled)[..., None] - states).argmin(-1).astype(np.uint8) | np.where(w < 0, 8, 0).astype(np.uint8)
+        blocks = codes[..., 0::2] | codes[..., 1::2] << 4
+        ggml = np.concatenate([scales[..., None], codes[..., :16] | codes[..., 16:] << 4], -1)
+        numbers = gguf.quants.dequantize(ggml.reshape(rows, -1), Type.MXFP4).astype(np.float32)
+        # Both ways to name them.
+        dash = "." if ".mlp." in name else "_"
+        parts = {f"{name}{dash}blocks": torch.from_numpy(blocks), f"{name}{dash}scales": torch.from_numpy(scales)}
+        return parts, torch.from_numpy(numbers), torch.float32
+
+    return quantize, {"quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}}, False
+
+
 PACKED = {
     "gptq": lambda: gptq(1, 4, 32, False, False),
+    "gptq-3": lambda: gptq(1, 3, 32, False, False),
     "gptq-act-order": lambda: gptq(1, 4, 32, True, True),
     "gptq-8-channel": lambda: gptq(1, 8, -1, False, True),
     "gptq-v2": lambda: gptq(2, 4, 32, False, False),
@@ -487,6 +555,7 @@ PACKED = {
     "mlx-6": lambda: mlx(6),
     "bitsandbytes-nf4": lambda: bitsandbytes("nf4", True),
     "bitsandbytes-fp4": lambda: bitsandbytes("fp4", False),
+    "mxfp4": mxfp4,
 }
 
 

@@ -2,13 +2,14 @@
 """Compute what the tests compare with: tests/data/smollm2.json and tests/data/tiny/.
 
     python3 -m venv /some/where && /some/where/bin/pip install -r reference-requirements.txt
-    /some/where/bin/python reference.py [smollm2] [tiny] [NAME of a tiny model ...]
+    /some/where/bin/python reference.py [smollm2] [tiny] [texts] [NAME of a tiny model ...]
 
 Everything runs in transformers 4.51.3 on torch 2.6.0 (all pins: reference-requirements.txt), on the
 CPU, in float32 whatever type the weights are stored in, with eager attention and no key/value cache.
 
 `smollm2` needs models/smollm2/ (smollm2.sh makes it) and tests/data/text.txt. `tiny` makes small
-random models itself. Python 3.9 to 3.12.
+random models itself, and `texts` reads those: as they are stored, and rounded to 4 bits (int4.py).
+Python 3.9 to 3.12.
 """
 
 import json
@@ -27,6 +28,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from int4 import round_to_int4
 from tiny import EOS, TINY, VOCAB, fill, tiny_tokenizer, unrotate
 
 torch.set_num_threads(1)
@@ -71,8 +73,8 @@ def compact(value):
     return json.dumps(value, separators=(",", ":"))
 
 
-def load(directory, **overrides):
-    model = AutoModelForCausalLM.from_pretrained(
+def load(directory, kind=AutoModelForCausalLM, **overrides):
+    model = kind.from_pretrained(
         directory, torch_dtype=torch.float32, attn_implementation="eager", **overrides
     ).eval()
     return unrotate(model) if hasattr(model.config, "no_rope_layers") else model
@@ -83,16 +85,18 @@ def logits_of(model, ids):
     return model(torch.tensor([ids]), use_cache=False).logits[0]
 
 
-def greedy(model, ids, steps, eos):
+def greedy(model, ids, steps, eos, least=-1.0):
     """(new ids, difference of the two best logits at each step, whether eos ended it)
 
-    An eos is the last of the new ids.
+    An eos is the last of the new ids. None where a difference is below `least`.
     """
     new, margins = [], []
     while len(new) < steps:
         best = logits_of(model, ids + new)[-1].topk(2)
         new.append(best.indices[0].item())
         margins.append((best.values[0] - best.values[1]).item())
+        if margins[-1] < least:
+            return None
         if new[-1] == eos:
             return new, margins, True
     return new, margins, False
@@ -218,6 +222,11 @@ def tiny_one(name, seed):
         "greedy_ids": new,
         "margins": short(margins),
     }
+    if name == "phi3-long":
+        # So few tokens that the other factors are used.
+        few = config.original_max_position_embeddings
+        reference["few"] = {"ids": ids[:few], "logits": short(logits_of(model, ids[:few])[-1])}
+        assert (logits_of(model, ids[:few])[-1] - logits[few - 1]).abs().max() > 0.1
     if name in ("gemma2", "gpt-neox"):
         # What the last position looks at, in each layer and head.
         seen = model(torch.tensor([ids]), use_cache=False, output_attentions=True).attentions
@@ -253,10 +262,55 @@ def tiny(names=TINY):
 tiny.seeds = {}
 
 
+# Prompts of a batch: shorter than a window of 8, over a page of 32 tokens, and over two pages and a step of 64 rows.
+LENGTHS = [6, 43, 85]
+# Tokens after each: the last prompt ends in its fourth page, far beyond the window.
+NEW = 24
+# Where the logits of the last prompt are compared.
+LATE = [8, 64, LENGTHS[-1] - 1]
+
+
+def texts_one(directory, kind):
+    """What follows three prompts, as the model is stored and with its matrices rounded to 4 bits."""
+    models = {"f16": load(directory, kind), "q4": round_to_int4(load(directory, kind))}
+    prompts = []
+    for length in LENGTHS:
+        # The first prompt whose greedy texts have no near-ties.
+        for seed in range(1, 5000):
+            random = torch.Generator().manual_seed(5000 + seed)
+            ids = torch.randint(3, VOCAB, (length,), generator=random).tolist()
+            found = {}
+            for bits, model in models.items():
+                text = greedy(model, ids, NEW, None, least=0.1)
+                if text is None or len(set(text[0])) < 6:
+                    break
+                found[bits] = text[:2]
+            if len(found) == len(models):
+                break
+        else:
+            raise SystemExit(f"{directory.name}: every prompt of {length} tokens is nearly undecided somewhere")
+        margins = {f"margins_{bits}": short(margins) for bits, (_, margins) in found.items()}
+        prompts.append({"ids": ids} | {f"greedy_{bits}": new for bits, (new, _) in found.items()} | margins)
+    content = {"versions": VERSIONS, "prompts": prompts, "positions": LATE}
+    logits = {bits: logits_of(model, prompts[-1]["ids"])[LATE] for bits, model in models.items()}
+    for bits, rows in logits.items():
+        content[f"logits_{bits}"] = [[float(f"{x:.6g}") for x in row] for row in rows.tolist()]
+    write(directory / "texts.json", content)
+    apart = (logits["f16"] - logits["q4"]).pow(2).mean().sqrt() / logits["f16"].std()
+    print(f"{directory.name}: 4 bits move logits by {apart:.2f} of their deviation")
+
+
+def texts():
+    for name in TINY:
+        # The same weights as `llama`.
+        if name != "sharded":
+            texts_one(DATA / "tiny" / name, TINY[name][1])
+
+
 def main(arguments):
-    parts = {"smollm2": smollm2, "tiny": tiny}
+    parts = {"smollm2": smollm2, "tiny": tiny, "texts": texts}
     if set(arguments) - set(parts) - set(TINY):
-        print("usage: reference.py [smollm2] [tiny] [NAME of a tiny model ...]", file=sys.stderr)
+        print("usage: reference.py [smollm2] [tiny] [texts] [NAME of a tiny model ...]", file=sys.stderr)
         return 2
     DATA.mkdir(parents=True, exist_ok=True)
     for name in arguments or parts:

@@ -9,7 +9,9 @@ from transformers import (
     AutoTokenizer,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
@@ -188,6 +190,25 @@ TINY = {
         torch.float16,
         {},
     ),
+    # 12 dimensions of 16 rotate, each pair slowed by a number of its own, all of them differently in texts of more than 5
+    # tokens.
+    "phi3-long": (
+        Phi3Config(
+            **GROUPED,
+            pad_token_id=0,
+            tie_word_embeddings=False,
+            partial_rotary_factor=0.75,
+            original_max_position_embeddings=5,
+            rope_scaling={
+                "type": "longrope",
+                "short_factor": [1.0, 1.05, 1.1, 1.3, 1.6, 2.0],
+                "long_factor": [1.1, 1.5, 2.25, 4.0, 9.5, 23.0],
+            },
+        ),
+        Phi3ForCausalLM,
+        torch.float16,
+        {},
+    ),
     # The first layer has the window. Caps that bend much, and a scale that is not the heads'.
     "gemma2": (
         Gemma2Config(
@@ -213,6 +234,33 @@ TINY = {
             rope_scaling={"rope_type": "linear", "factor": 8.0},
         ),
         Gemma3ForCausalLM,
+        torch.bfloat16,
+        {},
+    ),
+    # With a model of images beside it, which is not looked at.
+    "gemma3-multimodal": (
+        Gemma3Config(
+            text_config={
+                **{**GROUPED, "hidden_size": 72, "num_key_value_heads": 1, "intermediate_size": 136},
+                "model_type": "gemma3_text",
+                "query_pre_attn_scalar": 24,
+                "sliding_window": 8,
+                "sliding_window_pattern": 2,
+                "rope_local_base_freq": 100.0,
+            },
+            vision_config={
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+            mm_tokens_per_image=4,
+            image_token_index=VOCAB,
+            eos_token_id=EOS,
+        ),
+        Gemma3ForConditionalGeneration,
         torch.bfloat16,
         {},
     ),
@@ -306,7 +354,7 @@ def fill(model, seed):
             middle = 1.0
             if gemma:
                 # Stored as what they differ from 1. What layers add is to count beside the large embeddings.
-                middle = 4.0 if ".post_" in name or name == "model.norm.weight" else 0.0
+                middle = 4.0 if ".post_" in name or name.endswith("model.norm.weight") else 0.0
             weight.copy_(0.2 * noise + middle)
         elif "wpe" in name:
             weight.copy_(0.3 * noise)

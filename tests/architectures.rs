@@ -57,7 +57,7 @@ fn no_configuration_makes_it_panic() {
     let (mut tried, mut opened) = (0, 0);
     for model in tiny().iter().filter(|model| !model.ends_with("sharded")) {
         let source = locate(model.to_str().unwrap()).unwrap();
-        let checkpoint = Checkpoint::open(&source.weights).unwrap();
+        let checkpoint = Checkpoint::of(&source).unwrap();
         let whole = config(model);
         for (name, value) in whole.as_object().unwrap() {
             for other in others(value) {

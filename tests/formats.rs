@@ -5,6 +5,7 @@ mod common;
 use common::{devices, ids, json, numbers, open, open_stored, packing, relative_error};
 use pollster::block_on;
 use proptest::prelude::*;
+use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
 use sixteen_states::checkpoint::ggml::BLOCK_TYPES;
 use sixteen_states::checkpoint::{Checkpoint, Config, gguf, locate};
@@ -85,8 +86,15 @@ fn families_are_read_from_gguf() {
         ("olmo2", "family-olmo2-00001-of-00002.gguf"),
         ("granite", "family-granite.gguf"),
         ("phi3", "family-phi3.gguf"),
+        ("phi3-long", "family-phi3-long.gguf"),
         ("gemma2", "family-gemma2.gguf"),
         ("gemma3", "family-gemma3.gguf"),
+        ("mixtral", "family-mixtral.gguf"),
+        ("qwen3-moe", "family-qwen3-moe.gguf"),
+        ("stablelm", "family-stablelm.gguf"),
+        ("gpt-neox", "family-gpt-neox.gguf"),
+        ("gpt-neox-serial", "family-gpt-neox-serial.gguf"),
+        ("gpt2", "family-gpt2.gguf"),
     ] {
         let reference = json(&format!("formats/family-{name}.json"));
         for device in devices() {
@@ -221,6 +229,56 @@ fn malformed_headers_are_refused_by_name() {
     assert_eq!((header.tensors[0].shape.as_slice(), header.tensors[0].bytes.len()), (&[2, 4][..], 32));
 }
 
+/// Every beginning of a small file, among them one of 37 bytes: a header of which each count is believed only as far as
+/// there are bytes.
+#[test]
+fn every_beginning_of_a_file_is_refused() {
+    let whole = Writer::new(3, 1, 2)
+        .text("general.alignment")
+        .u32(4)
+        .u32(64)
+        .text("k")
+        .u32(9)
+        .u32(8)
+        .u64(1)
+        .text("v");
+    let whole = whole.tensor("t", &[32, 2], 2, 0);
+    let size = whole.0.len().next_multiple_of(64) + 36;
+    let mut bytes = whole.0;
+    bytes.resize(size, 0);
+    gguf::parse(&bytes, size as u64).unwrap();
+    for cut in 0..size {
+        let error = gguf::parse(&bytes[..cut], cut as u64).expect_err("a file that is cut short");
+        assert!(error.contains("cut short"), "{cut} bytes: {error}");
+    }
+    // 37 bytes that claim a key of type list and stop in its count.
+    let short = Writer::new(3, 1, 1).text("a").u32(9);
+    assert_eq!(short.0.len(), 37);
+    assert!(gguf::parse(&short.0, 37).unwrap_err().contains("wants 4 more bytes at 37, and 0 follow"));
+}
+
+/// Tokens that look like bytes and are none.
+#[test]
+fn texts_of_byte_tokens_are_not_trusted() {
+    let whole = std::fs::read(path("sentencepiece.gguf")).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for other in ["<0x-1>", "<0x+1>", "<0x  >", "<0xGG>", "<0x\u{e9}>", "<0x0\0>", "\u{2581}\u{2581}"] {
+        let mut bytes = whole.clone();
+        let at = bytes.windows(6).position(|w| w == b"<0x0A>").unwrap();
+        bytes[at..at + 6].copy_from_slice(other.as_bytes());
+        let file = directory.path().join("m.gguf");
+        std::fs::write(&file, bytes).unwrap();
+        let source = locate(file.to_str().unwrap()).unwrap();
+        let config = Config::open(&source.directory).unwrap();
+        let tokenizer = Tokenizer::open(&source.directory, config.vocab_size).unwrap();
+        let ids = tokenizer.encode("a\nb \u{2603} na\u{ef}ve", true).unwrap();
+        assert!(ids.iter().all(|&id| (id as usize) < config.vocab_size));
+        for id in 0..config.vocab_size as u32 {
+            assert!(tokenizer.decode(&[id]).is_ok(), "{other:?}: token {id}");
+        }
+    }
+}
+
 /// What is wrong with a file that is well formed.
 #[test]
 fn files_of_no_model_are_refused_by_name() {
@@ -257,6 +315,26 @@ fn files_of_no_model_are_refused_by_name() {
     refused("i-00001-of-00002.gguf", &whole, "there is no such file");
 }
 
+/// A tensor of all experts has three dimensions, and no more experts than any model.
+#[test]
+fn tensors_of_experts_are_what_they_should_be() {
+    let directory = tempfile::tempdir().unwrap();
+    for (dimensions, size) in
+        [(&[8u64, 4][..], 128), (&[8, 4, 0], 0), (&[0, 0, 1 << 40], 0), (&[1, 1, 1025], 4100)]
+    {
+        let text = |w: Writer, key: &str, value: &str| w.text(key).u32(8).text(value);
+        let number = |w: Writer, key: &str, n: u32| w.text(key).u32(4).u32(n);
+        let writer = text(Writer::new(3, 1, 4), "general.architecture", "llama");
+        let writer = number(writer, "llama.expert_count", 4);
+        let writer = number(number(writer, "llama.embedding_length", 8), "llama.attention.head_count", 1);
+        let file = directory.path().join("m.gguf");
+        std::fs::write(&file, writer.tensor("blk.0.ffn_up_exps.weight", dimensions, 0, 0).data(size).0)
+            .unwrap();
+        let error = Checkpoint::open(&file).expect_err("no experts").to_string();
+        assert!(error.contains("expected [experts, rows, columns] of 1 to 1024 experts"), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
@@ -290,8 +368,9 @@ proptest! {
 }
 
 /// Directories in each format that quantizers write into safetensors.
-const PACKED: [(&str, &str); 13] = [
+const PACKED: [(&str, &str); 15] = [
     ("gptq", "q4/32"),
+    ("gptq-3", "q4/32"),
     ("gptq-act-order", "f16"),
     ("gptq-8-channel", "q8/64+q8/96"),
     ("gptq-v2", "q4/32"),
@@ -304,6 +383,7 @@ const PACKED: [(&str, &str); 13] = [
     ("mlx-6", "q8_1/32"),
     ("bitsandbytes-nf4", "f16"),
     ("bitsandbytes-fp4", "f16"),
+    ("mxfp4", "f16"),
 ];
 
 /// Every number of every matrix is the one that the format's own library reads, bit for bit (in 16 bits where the library
@@ -351,6 +431,46 @@ fn packed_directories_give_the_logits_of_their_numbers() {
     }
 }
 
+/// gpt-oss has MXFP4 in tensors of all experts. They can be read; its architecture is none of ours, and that is what is said,
+/// not which of its settings is strange.
+#[test]
+fn tensors_of_gpt_oss_are_read_and_its_architecture_is_refused() {
+    let (experts, rows, groups) = (2, 3, 2);
+    let blocks: Vec<u8> = (0..experts * rows * groups * 16).map(|i| (i * 37 % 251) as u8).collect();
+    let scales: Vec<u8> = (0..experts * rows * groups).map(|i| 120 + i as u8).collect();
+    let view = |shape: &[usize], bytes| TensorView::new(Dtype::U8, shape.to_vec(), bytes).unwrap();
+    let name = "model.layers.0.mlp.experts.gate_up_proj";
+    let tensors = [
+        (format!("{name}_blocks"), view(&[experts, rows, groups, 16], &blocks)),
+        (format!("{name}_scales"), view(&[experts, rows, groups], &scales)),
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).unwrap();
+    write("model.safetensors", &safetensors::serialize(tensors, None).unwrap());
+    let config = serde_json::json!({
+        "architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "hidden_size": 2880, "intermediate_size": 2880,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 64, "num_hidden_layers": 24, "vocab_size": 201088,
+        "max_position_embeddings": 131072, "num_local_experts": 32, "attention_bias": true, "rms_norm_eps": 1e-5,
+        "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096, "truncate": false},
+        "quantization_config": {"quant_method": "mxfp4"},
+    });
+    write("config.json", config.to_string().as_bytes());
+    let source = locate(directory.path().to_str().unwrap()).unwrap();
+    let checkpoint = Checkpoint::of(&source).unwrap();
+    let tensor = checkpoint.tensor(name, &[experts * rows, groups * 32]).unwrap();
+    let mut numbers = vec![0.0; blocks.len() * 2];
+    tensor.read_f32(0..numbers.len(), &mut numbers);
+    let states = [0.0f32, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    for (i, &number) in numbers.iter().enumerate() {
+        let code = blocks[i / 2] >> (i % 2 * 4) & 15;
+        let sign = if code < 8 { 1.0 } else { -1.0 };
+        let expected = sign * states[usize::from(code & 7)] * 2f32.powi(i32::from(scales[i / 32]) - 127);
+        assert_eq!(number, expected, "number {i}");
+    }
+    let error = Config::open(&source.directory).unwrap_err().to_string();
+    assert!(error.contains("architecture \"GptOssForCausalLM\" is not supported"), "{error}");
+}
+
 /// A directory whose parts do not fit together.
 #[test]
 fn packed_directories_that_contradict_themselves_are_refused_by_name() {
@@ -373,8 +493,8 @@ fn packed_directories_that_contradict_themselves_are_refused_by_name() {
     );
     refused(
         "gptq",
-        &|c| c[quantization]["bits"] = 3.into(),
-        "bits of the quantization is 3, expected one of [2, 4, 8]",
+        &|c| c[quantization]["bits"] = 5.into(),
+        "bits of the quantization is 5, expected one of [2, 3, 4, 8]",
     );
     refused("gptq", &|c| c[quantization]["bits"] = 8.into(), "expected [I32, U32] of shape");
     refused("gptq", &|c| c[quantization]["group_size"] = 64.into(), "expected [I32, U32] of shape [2, 8]");

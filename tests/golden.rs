@@ -3,12 +3,16 @@
 
 mod common;
 
-use common::{assert_greedy, devices, ids, json, numbers, open, packing, relative_error};
+use common::{assert_greedy, devices, ids, json, numbers, open, open_as, packing, relative_error};
 use pollster::block_on;
-use sixteen_states::engine::{Engine, Request, Sampling, Text};
+use sixteen_states::checkpoint::{Checkpoint, locate};
+use sixteen_states::cpu::Cpu;
+use sixteen_states::engine::{Engine, OpenOptions, Request, Sampling, Text};
+use sixteen_states::model::Weights;
+use sixteen_states::quantize::Quantizer;
 use std::ops::ControlFlow;
 
-const MODELS: [&str; 20] = [
+const MODELS: [&str; 22] = [
     "llama",
     "llama-gqa-llama3",
     "llama-linear-bias",
@@ -23,8 +27,10 @@ const MODELS: [&str; 20] = [
     "olmo2",
     "granite",
     "phi3",
+    "phi3-long",
     "gemma2",
     "gemma3",
+    "gemma3-multimodal",
     "stablelm",
     "gpt-neox",
     "gpt-neox-serial",
@@ -76,6 +82,77 @@ fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
             let found = generate(&mut engine, &[greedy(tokens, expected.len())]);
             assert_greedy(&found[0], &expected, &numbers(&reference["margins"]), &what);
         }
+    }
+}
+
+/// As they are stored and with 4-bit weights, against transformers with its matrices rounded to the same numbers
+/// (`models/int4.py`): logits far into a text, and greedy texts of three prompts in one batch, the longest of which goes
+/// over pages of the cache, over a step of rows, and far beyond a window.
+#[test]
+fn batches_of_texts_equal_the_reference_in_16_and_4_bits() {
+    for device in devices() {
+        for name in MODELS.iter().filter(|&&name| name != "sharded") {
+            let reference = json(&format!("tiny/{name}/texts.json"));
+            let prompts = reference["prompts"].as_array().unwrap();
+            for (bits, key) in [(16, "f16"), (4, "q4")] {
+                let what = format!("{name} in {key} on {}", device.name);
+                let weights = Weights {
+                    linear: packing(bits, 32),
+                    embedding: packing(bits, 32),
+                    quantizer: Quantizer::named("rtn").unwrap(),
+                    ..Weights::F16
+                };
+                let mut engine = open_as(device.open(true), &path(name), weights, prompts.len());
+
+                let longest = ids(&prompts.last().unwrap()["ids"]);
+                let logits = block_on(engine.logits(&longest)).unwrap();
+                let vocab = engine.config().vocab_size;
+                let expected = reference[format!("logits_{key}")].as_array().unwrap();
+                for (position, expected) in ids(&reference["positions"]).iter().zip(expected) {
+                    let found = &logits[*position as usize * vocab..][..vocab];
+                    let error = relative_error(found, &numbers(expected));
+                    assert!(error < 1e-5, "{what}: logits at {position} are off by {error:.1e}");
+                }
+
+                let requests: Vec<Request> = prompts
+                    .iter()
+                    .map(|prompt| Request { end: vec![], ..greedy(ids(&prompt["ids"]), 24) })
+                    .collect();
+                let found = generate(&mut engine, &requests);
+                for (found, prompt) in found.iter().zip(prompts) {
+                    let expected = ids(&prompt[format!("greedy_{key}")]);
+                    let margins = numbers(&prompt[format!("margins_{key}")]);
+                    assert_greedy(found, &expected, &margins, &what);
+                }
+            }
+        }
+    }
+}
+
+/// Texts that all fit the original length are rotated by the short factors, any others by the long ones (which the tests
+/// above have, their context being the model's own).
+#[test]
+fn long_rope_is_chosen_by_the_context() {
+    let few = &json("tiny/phi3-long/reference.json")["few"];
+    let tokens = ids(&few["ids"]);
+    let source = locate(&path("phi3-long")).unwrap();
+    let checkpoint = Checkpoint::of(&source).unwrap();
+    for (context, most) in [(tokens.len(), 1e-5), (tokens.len() + 1, f64::INFINITY)] {
+        let options = OpenOptions {
+            weights: Weights::F16,
+            context: Some(context),
+            sequences: 1,
+            progress: &mut |_| {},
+        };
+        let mut engine = Engine::open(&source, &checkpoint, Box::new(Cpu::new()), options).unwrap();
+        let logits = block_on(engine.logits(&tokens)).unwrap();
+        let last = &logits[logits.len() - engine.config().vocab_size..];
+        let error = relative_error(last, &numbers(&few["logits"]));
+        assert!(error < most, "context {context}: off by {error:.1e}");
+        assert!(
+            context == tokens.len() || error > 1e-3,
+            "context {context}: the long factors change nothing"
+        );
     }
 }
 

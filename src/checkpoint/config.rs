@@ -11,13 +11,14 @@ mod rope;
 mod tests;
 mod windows;
 
+use super::multimodal::Kind;
 use super::{Directory, MAX_JSON, MESSAGE, clip};
 use crate::error::{Error, Result};
 use family::Family;
 use fields::{Fields, found};
 use serde_json::{Map, Value};
 
-pub use rope::{Rope, RopeScaling};
+pub use rope::{Rope, RopeFactors, RopeScaling};
 
 /// What `config.json` (and `generation_config.json`, for the tokens that end a text) says of a model.
 /// Fields are named as there.
@@ -47,6 +48,8 @@ pub struct Config {
     pub norm_eps: f32,
     /// The rotary embedding.
     pub rope: Rope,
+    /// What LongRoPE divides frequencies by, where the configuration lists it.
+    pub rope_factors: Option<RopeFactors>,
     /// Base of the rotary embedding of the layers with a window, which is not scaled; none where it is that of all.
     pub rope_local_base_freq: Option<f64>,
     /// For each layer, whether it does *not* rotate queries and keys. (In `config.json` those are zeros.)
@@ -118,7 +121,10 @@ impl Config {
 
     /// Reads the text of a `config.json`. The error is what was found and what was expected.
     pub fn parse(json: &str) -> Result<Config, String> {
-        let object = parse_object(json)?;
+        let mut object = parse_object(json)?;
+        if let Some(kind) = Kind::of(&object) {
+            object = kind.text(&object)?;
+        }
         let fields = Fields::plain(&object);
         let model_type = fields.text("model_type", "")?.to_owned();
         let architecture = match fields.get("architectures") {
@@ -129,11 +135,16 @@ impl Config {
             None if model_type.is_empty() => return Err(found("architectures", None, "a list of names")),
             None => model_type.clone(),
         };
-        // A model of another kind may lack a field that the known ones have; then its kind is what matters.
         let family = Family::of(&architecture);
         let fields = Fields { aliases: family.aliases, ..fields };
-        Config::of(&fields, family, &architecture, model_type)
-            .map_err(|problem| clip(&format!("{problem} (architecture {architecture:?})"), MESSAGE))
+        Config::of(&fields, family, &architecture, model_type).map_err(|problem| {
+            // A model of another kind may lack a field that the known ones have; then its kind is what matters.
+            let problem = match Family::knows(&architecture) {
+                true => format!("{problem} (architecture {architecture:?})"),
+                false => format!("architecture {architecture:?} is not supported ({problem})"),
+            };
+            clip(&problem, MESSAGE)
+        })
     }
 
     fn of(
@@ -212,6 +223,7 @@ impl Config {
             hidden_act,
             norm_eps: fields.number(family.eps, 1e-12, 0.1, None)? as f32,
             rope,
+            rope_factors: RopeFactors::of(fields, rope)?,
             rope_local_base_freq,
             no_rope_layers: family.no_rope_layers(fields, num_hidden_layers)?,
             max_position_embeddings: fields

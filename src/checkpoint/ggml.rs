@@ -307,13 +307,17 @@ fn iq4_xs(b: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Twice the states of E2M1; the block's power of two is halved for it.
-const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+/// Twice the states of E2M1; the power of two that they are multiplied with is halved for it.
+pub(super) const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// 2^(e − 128), of which the two least are subnormal.
+pub(super) fn half_power_of_two(e: u8) -> f32 {
+    let e = u32::from(e);
+    f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
+}
 
 fn mxfp4(b: &[u8], out: &mut [f32]) {
-    // 2^(e − 128), of which the two least are subnormal.
-    let e = u32::from(b[0]);
-    let scale = f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 });
+    let scale = half_power_of_two(b[0]);
     table(&b[1..17], |code| scale * f32::from(E2M1[usize::from(code)]), out);
 }
 

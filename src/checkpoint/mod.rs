@@ -14,6 +14,7 @@ pub mod files;
 pub mod ggml;
 pub mod gguf;
 pub mod hub;
+mod multimodal;
 mod packed;
 pub mod safetensors;
 pub mod shapes;
@@ -28,7 +29,7 @@ use std::io::IsTerminal;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-pub use self::config::{Config, Rope, RopeScaling};
+pub use self::config::{Config, Rope, RopeFactors, RopeScaling};
 pub use self::files::Directory;
 pub use self::safetensors::parse_header;
 pub use self::tensor::{Change, Dtype, Encoding, Tensor, TensorInfo};

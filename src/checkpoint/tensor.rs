@@ -38,6 +38,9 @@ pub enum Change {
     None,
     /// The rows of queries and keys lie in another order, within heads of this size.
     Turned(usize),
+    /// Rows of queries, keys and values are all queries, then all keys, then all values, and not head by head: heads, and
+    /// their size.
+    ByKind(usize, usize),
     /// 1 was added to every number.
     PlusOne,
 }
@@ -80,6 +83,15 @@ impl Encoding {
             Encoding::Plain(_) => None,
             Encoding::Blocks(t) => t.packing(),
             Encoding::Packed(packed) => packed.packing,
+        }
+    }
+
+    /// Why codes cannot run as they are, where they cannot.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        match self {
+            Encoding::Plain(_) => None,
+            Encoding::Blocks(t) => t.packing().is_none().then_some("no kernel reads them"),
+            Encoding::Packed(packed) => packed.packing.is_none().then(|| packed.obstacle()),
         }
     }
 
@@ -154,6 +166,10 @@ impl Tensor<'_> {
     fn stored_row(&self, row: usize) -> usize {
         match self.info.change {
             Change::Turned(head_dim) => gguf::stored_row(row, head_dim),
+            Change::ByKind(heads, head_dim) => {
+                let (head, within) = (row / (3 * head_dim), row % (3 * head_dim));
+                (within / head_dim * heads + head) * head_dim + within % head_dim
+            }
             _ => row,
         }
     }
@@ -168,7 +184,7 @@ impl Tensor<'_> {
             "{range:?} is out of the tensor"
         );
         assert_eq!(range.len(), out.len(), "as many numbers are read as there is room for");
-        let turned = matches!(self.info.change, Change::Turned(_));
+        let turned = matches!(self.info.change, Change::Turned(_) | Change::ByKind(..));
         if !turned && !matches!(self.info.encoding, Encoding::Packed(_)) {
             self.read_stored(range, out);
             if self.info.change == Change::PlusOne {

@@ -3,12 +3,14 @@
 //! [`Checkpoint`] maps the files of a model into memory, so that opening one costs nothing and its weights are read
 //! from disk as they are packed; a [`Tensor`] gives its pages back when it is dropped.
 
+use super::multimodal::{Fate, Kind};
 use super::packed::{Found, Packed, Quantization, Tensors};
 use super::tensor::{Change, Dtype, Encoding, Tensor, TensorInfo, part_of};
-use super::{MESSAGE, QUOTE, Source, Unique, clip, gguf, parse_header, read_json, shipped};
+use super::{MAX_JSON, MESSAGE, QUOTE, Source, Unique, clip, gguf, parse_header, read_json, shipped};
 use crate::error::{Error, Result};
 use memmap2::Mmap;
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Checkpoint {
     shards: Vec<Shard>,
     tensors: BTreeMap<String, Entry>,
+    /// Tensors of other models in the same files.
+    aside: usize,
 }
 
 #[derive(Debug)]
@@ -60,11 +64,20 @@ struct Entry {
 }
 
 impl Checkpoint {
-    /// Opens the weights of a model. What its configuration says to be the parts of a matrix is put together.
+    /// Opens the weights of a model. What its configuration says to be the parts of a matrix is put together, and where
+    /// several models share the files, the language model is taken.
     pub fn of(source: &Source) -> Result<Checkpoint> {
         let mut checkpoint = Checkpoint::open(&source.weights)?;
-        if let Some(quantization) = Quantization::open(&source.directory)? {
+        let Some(bytes) = source.directory.read("config.json", MAX_JSON)? else { return Ok(checkpoint) };
+        let problem =
+            |problem: String| Error::file(source.directory.join("config.json"), clip(&problem, MESSAGE));
+        let config: Value =
+            serde_json::from_slice(&bytes).map_err(|e| problem(format!("is not JSON: {e}")))?;
+        if let Some(quantization) = Quantization::of(&config).map_err(problem)? {
             checkpoint.assemble(&quantization)?;
+        }
+        if let Some(kind) = config.as_object().and_then(Kind::of) {
+            checkpoint.take_text(kind)?;
         }
         Ok(checkpoint)
     }
@@ -76,7 +89,23 @@ impl Checkpoint {
             (name, Entry { info, shard: 0, read: AtomicBool::new(false) })
         };
         let tensors = infos.into_iter().map(entry).collect();
-        Checkpoint { shards: vec![Shard { path: path.to_owned(), bytes }], tensors }
+        Checkpoint { shards: vec![Shard { path: path.to_owned(), bytes }], tensors, aside: 0 }
+    }
+
+    /// Leaves the tensors of the language model alone, by the names that they would have then.
+    fn take_text(&mut self, kind: &Kind) -> Result<()> {
+        for (name, mut entry) in std::mem::take(&mut self.tensors) {
+            match kind.fate(&name) {
+                Fate::Other => self.aside += 1,
+                Fate::Text(own) => {
+                    entry.info.name.clone_from(&own);
+                    if self.tensors.insert(own.clone(), entry).is_some() {
+                        return Err(Error::tensor(clip(&own, QUOTE), "is there by two names, expected one"));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn assemble(&mut self, quantization: &Quantization) -> Result<()> {
@@ -103,6 +132,10 @@ impl Checkpoint {
             let elements = elements.ok_or_else(|| {
                 Error::tensor(&name, format!("has shape {shape:?}, too large for any file"))
             })?;
+            // Its other size would not be bounded by the file, and is counted up to below.
+            if elements == 0 {
+                return Err(Error::tensor(clip(&name, QUOTE), format!("has shape {shape:?}: it is empty")));
+            }
             let shards = &self.shards;
             let packed = Packed::new(layout, taken, shape, |part| part_of(shards, part));
             let encoding = Encoding::Packed(Arc::new(packed));
@@ -128,7 +161,7 @@ impl Checkpoint {
     /// Opens a `.safetensors` file, a `.safetensors.index.json`, a directory with either, or a `.gguf` file.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         let path = if path.is_dir() { &weights_in(path)? } else { path };
-        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new() };
+        let mut checkpoint = Checkpoint { shards: Vec::new(), tensors: BTreeMap::new(), aside: 0 };
         if path.to_string_lossy().ends_with(".json") {
             checkpoint.add_shards(path)?;
         } else if gguf::is_named(path) {
@@ -282,6 +315,11 @@ impl Checkpoint {
     pub fn unread(&self) -> Vec<String> {
         let unread = self.tensors.values().filter(|entry| !entry.read.load(Ordering::Relaxed));
         unread.map(|entry| entry.info.name.clone()).collect()
+    }
+
+    /// How many tensors of the files belong to other models than the language model: to one that reads images.
+    pub fn aside(&self) -> usize {
+        self.aside
     }
 
     /// A hash of the files, SHA-256 in hexadecimal.

@@ -44,6 +44,8 @@ struct Report {
     problem: Option<String>,
     parameters: u64,
     tensors: usize,
+    /// Tensors of other models in the same files, which are counted nowhere else.
+    aside: usize,
     bytes: u64,
     bits_per_weight: f64,
     config: Option<Value>,
@@ -120,6 +122,7 @@ fn inspect(name: &str, ctx: Option<usize>) -> Result<Report> {
         problem,
         parameters: checkpoint.parameters(),
         tensors: checkpoint.tensors().count(),
+        aside: checkpoint.aside(),
         bytes,
         bits_per_weight: bits(bytes, checkpoint.parameters()),
         config: config.as_ref().ok().map(described),
@@ -179,7 +182,9 @@ fn runs_as(info: &TensorInfo, coded: bool) -> String {
         (Encoding::Plain(_), None, 2) if coded => "16-bit floats".to_owned(),
         (Encoding::Plain(_), None, 2) => "packed to --bits".to_owned(),
         (Encoding::Plain(_), None, _) => "32-bit floats".to_owned(),
-        (_, None, _) => "unpacked to 16-bit floats: no kernel reads it".to_owned(),
+        (encoding, None, _) => {
+            format!("unpacked to 16-bit floats: {}", encoding.obstacle().unwrap_or("no kernel reads them"))
+        }
     }
 }
 
@@ -249,6 +254,9 @@ fn text(report: &Report) -> String {
             mib(report.bytes)
         ),
     );
+    if report.aside > 0 {
+        line("left aside", format!("{} tensors of a model of images: only text runs", report.aside));
+    }
     if let Some(config) = &report.config {
         let n = |name: &str| config[name].as_u64().unwrap_or(0);
         line(

@@ -4,7 +4,7 @@ use super::args::{Common, ModelArgs};
 use super::console::Console;
 use crate::capabilities::Capabilities;
 use crate::checkpoint::shapes::Shape;
-use crate::checkpoint::{Checkpoint, Config, Encoding, Source, locate};
+use crate::checkpoint::{Checkpoint, Config, Encoding, RopeScaling, Source, locate};
 use crate::engine::{Engine, OpenOptions, Plan, Tuner, open_device};
 use crate::error::Result;
 use crate::format::Packing;
@@ -12,7 +12,7 @@ use crate::model::{self, Weights};
 use crate::text::Tokenizer;
 use pollster::block_on;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Names that are listed where there may be thousands.
@@ -92,14 +92,18 @@ impl Description {
 
     /// What is to be said of weights that cannot be as they are in the file.
     fn note(&self) -> Option<String> {
-        let others = self.checkpoint.tensors().filter(|_| self.weights.stored);
-        let others = others.filter(|info| info.encoding.packing().is_none() && info.shape.len() == 2);
-        let types: BTreeSet<String> = (others.filter(|info| matches!(info.encoding, Encoding::Blocks(_))))
-            .map(|info| info.encoding.to_string())
-            .collect();
-        let types = types.into_iter().collect::<Vec<_>>().join(" and ");
-        (!types.is_empty())
-            .then(|| format!("weights of type {types} are unpacked to 16-bit floats: no kernel reads them"))
+        let matrices = self.checkpoint.tensors().filter(|info| self.weights.stored && info.shape.len() == 2);
+        let mut types: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for info in matrices {
+            if let Some(obstacle) = info.encoding.obstacle() {
+                types.entry(obstacle).or_default().insert(info.encoding.to_string());
+            }
+        }
+        let each = types.into_iter().map(|(obstacle, types)| {
+            let types = types.into_iter().collect::<Vec<_>>().join(" and ");
+            format!("weights of type {types} are unpacked to 16-bit floats: {obstacle}")
+        });
+        Some(each.collect::<Vec<_>>().join("; ")).filter(|note| !note.is_empty())
     }
 
     /// How long texts may be when `asked` is what the user asked for.
@@ -165,6 +169,22 @@ impl Description {
                 "the model has no use for {} of the checkpoint's tensors: {}{more}",
                 unread.len(),
                 listed.join(", ")
+            ));
+        }
+        if self.checkpoint.aside() > 0 {
+            console.note(format_args!(
+                "the checkpoint's model of images ({} tensors) is not read: only text runs",
+                self.checkpoint.aside()
+            ));
+        }
+        if let RopeScaling::LongRope { original_max_position_embeddings: original, .. } =
+            self.config.rope.rope_scaling
+            && engine.context() > original
+        {
+            console.note(format_args!(
+                "positions are stretched as for texts of more than {original} tokens, because the context is {}; \
+                 shorter texts may do better with --ctx {original}",
+                engine.context()
             ));
         }
         if let Some(note) = self.note() {

@@ -104,6 +104,7 @@ impl Engine {
             checkpoint,
             executor: &mut *self.executor,
             weights,
+            context: self.plan.context,
             positions: self.plan.positions,
             progress,
             reuse: reuse.into(),

@@ -2,8 +2,8 @@
 
 use super::design::{Biased, Design, NormKind, QueryKeyNorm};
 use super::{Loader, Model, Step, rope};
-use crate::checkpoint::{Config, Rope};
-use crate::error::Result;
+use crate::checkpoint::{Config, Rope, RopeScaling};
+use crate::error::{Error, Result};
 use crate::format::Packing;
 use crate::kernels::matmul::Activations;
 use crate::kernels::{Activation, Heads, LayerNorm, Matrix, RmsNorm, Rotation, Scale};
@@ -93,7 +93,7 @@ impl Design {
         let mut rotations = Vec::new();
         let mut layers = Vec::with_capacity(self.layers.len());
         for (i, layer) in self.layers.iter().enumerate() {
-            let rotation = rotation(layer.rope, &mut rotations, loader)?;
+            let rotation = rotation(layer.rope, c, &mut rotations, loader)?;
             layers.push(self.load_layer(c, loader, &rooted(&format!("{}.{i}", names.layers)), rotation)?);
         }
         let norm = self.norm(loader, &rooted(names.last_norm), hidden)?;
@@ -226,9 +226,30 @@ impl Design {
 /// The tensor in which a GGUF file has what frequencies are divided by, in place of the rule that made it.
 const FACTORS: &str = "rope_freqs.weight";
 
+/// Those of LongRoPE, for short texts and for long ones.
+const LONG_ROPE: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+
+/// What each pair's frequency is divided by, if by anything apart from the rule of the configuration.
+fn factors(rope: Rope, c: &Config, loader: &mut Loader<'_>) -> Result<Option<Vec<f32>>> {
+    let pairs = rope.rotary_dim / 2;
+    let RopeScaling::LongRope { original_max_position_embeddings: original, .. } = rope.rope_scaling else {
+        return loader.optional(FACTORS, pairs);
+    };
+    // Keys stay in the cache as they were turned, so all texts of an engine are turned alike.
+    let long = loader.context > original;
+    if let Some(factors) = &c.rope_factors {
+        return Ok(Some(if long { factors.long.clone() } else { factors.short.clone() }));
+    }
+    let [short_ones, long_ones] = LONG_ROPE.map(|name| loader.optional(name, pairs));
+    let found = if long { long_ones? } else { short_ones? };
+    let problem = "rope_type is \"longrope\", and short_factor and long_factor are missing";
+    found.map(Some).ok_or_else(|| Error::Model(problem.to_owned()))
+}
+
 /// The angles of a layer; layers that turn alike share them.
 fn rotation(
     rope: Option<Rope>,
+    c: &Config,
     made: &mut Vec<(Option<Rope>, Rotation)>,
     loader: &mut Loader<'_>,
 ) -> Result<Rotation> {
@@ -237,9 +258,8 @@ fn rotation(
     }
     let (angles, pairs) = match rope {
         Some(rope) => {
-            let pairs = rope.rotary_dim / 2;
-            let factors = loader.optional(FACTORS, pairs)?;
-            (rope::rotation(rope, factors.as_deref(), loader.positions), pairs)
+            let factors = factors(rope, c, loader)?;
+            (rope::rotation(rope, factors.as_deref(), loader.positions), rope.rotary_dim / 2)
         }
         // The kernel wants a table, though it will not look at it.
         None => (vec![1.0, 0.0], 0),

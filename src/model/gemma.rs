@@ -20,6 +20,9 @@ pub const GEMMA3: Architecture = Architecture {
     load: |c, loader| gemma3(c).load(c, loader),
 };
 
+/// The text model of a checkpoint that has one for images too.
+pub const GEMMA3_MULTIMODAL: Architecture = Architecture { name: "Gemma3ForConditionalGeneration", ..GEMMA3 };
+
 fn gemma2(c: &Config) -> Design {
     let cap = |cap: Option<f64>| cap.unwrap_or(0.0) as f32;
     let scale = c.query_pre_attn_scalar.unwrap_or(c.head_dim as f64).sqrt().recip() as f32;

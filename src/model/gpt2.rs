@@ -7,8 +7,8 @@ use crate::checkpoint::Config;
 
 pub const GPT2: Architecture = Architecture {
     name: "GPT2LMHeadModel",
-    caches: |c| gpt2(c, "").caches(c),
-    load: |c, loader| gpt2(c, root(loader)).load(c, loader),
+    caches: |c| gpt2(c, "", true).caches(c),
+    load: |c, loader| gpt2(c, root(loader), transposed(c, loader)).load(c, loader),
 };
 
 /// The first checkpoints have no root.
@@ -16,7 +16,13 @@ fn root(loader: &Loader<'_>) -> &'static str {
     if loader.checkpoint.get("wte.weight").is_some() { "" } else { "transformer." }
 }
 
-fn gpt2(c: &Config, root: &'static str) -> Design {
+/// GGUF files have matrices as all other models do.
+fn transposed(c: &Config, loader: &Loader<'_>) -> bool {
+    let qkv = loader.checkpoint.get(&format!("{}h.0.attn.c_attn.weight", root(loader)));
+    qkv.is_none_or(|info| info.shape != [3 * c.hidden_size, c.hidden_size])
+}
+
+fn gpt2(c: &Config, root: &'static str, transposed: bool) -> Design {
     Design {
         names: Names {
             root,
@@ -34,7 +40,7 @@ fn gpt2(c: &Config, root: &'static str) -> Design {
         },
         norm: NormKind::Layer,
         biased: Biased { qkv: true, attention_output: true, mlp: true },
-        transposed: true,
+        transposed,
         gated: false,
         layers: vec![LayerDesign { window: None, rope: None }; c.num_hidden_layers],
         ..Design::llama(c)

@@ -53,7 +53,9 @@ pub struct Loader<'a> {
     pub executor: &'a mut dyn Executor,
     /// How they are stored.
     pub weights: &'a Weights,
-    /// Positions that the model is to work at.
+    /// Tokens that a text may have.
+    pub context: usize,
+    /// Positions that the model is to work at: those of a text, and a few past its end.
     pub positions: usize,
     /// Is told of each so many bytes read.
     pub progress: &'a mut dyn FnMut(u64),

@@ -43,6 +43,7 @@ pub const ARCHITECTURES: &[&Architecture] = &[
     &phi3::PHI3,
     &gemma::GEMMA2,
     &gemma::GEMMA3,
+    &gemma::GEMMA3_MULTIMODAL,
     &stablelm::STABLELM,
     &gpt_neox::GPT_NEOX,
     &gpt2::GPT2,

@@ -1,5 +1,5 @@
-//! Phi-3 (arXiv:2404.14219), also 3.5 and 4 where they are not stretched by "longrope": Llama with queries, keys and
-//! values stored as one matrix, gate and up as another, and heads that may rotate in part.
+//! Phi-3 (arXiv:2404.14219), also 3.5 and 4: Llama with queries, keys and values stored as one matrix, gate and up as
+//! another, and heads that may rotate in part.
 
 use super::Architecture;
 use super::design::{Design, Names};

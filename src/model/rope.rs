@@ -11,7 +11,9 @@ pub fn rotation(rope: Rope, factors: Option<&[f32]>, positions: usize) -> Vec<f3
         *frequency /= f64::from(factor);
     }
     let length = match rope.rope_scaling {
-        RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+        RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+            attention_factor
+        }
         _ => 1.0,
     };
     let mut table = Vec::with_capacity(positions * frequencies.len() * 2);
@@ -41,7 +43,8 @@ fn frequencies(rope: Rope) -> Vec<f64> {
 
 fn scaled(i: usize, frequency: f64, rope: Rope) -> f64 {
     match rope.rope_scaling {
-        RopeScaling::None => frequency,
+        // LongRoPE's factors come apart.
+        RopeScaling::None | RopeScaling::LongRope { .. } => frequency,
         RopeScaling::Linear { factor } => frequency / factor,
         // Llama 3.1's: long waves are slowed, short ones kept, those between blended.
         RopeScaling::Llama3 {

@@ -34,6 +34,35 @@ fn a_file_is_told_by_its_formats_and_its_memory() {
     let floats = found["encodings"].as_array().unwrap().iter().filter(|e| e["encoding"] == "F16");
     let runs: Vec<&str> = floats.map(|e| e["runs_as"].as_str().unwrap()).collect();
     assert!(runs.contains(&"16-bit floats") && !runs.contains(&"packed to --bits"), "{found}");
+    // A model of images beside it is no part of what runs.
+    let multimodal = format!("{}/tests/data/tiny/gemma3-multimodal", env!("CARGO_MANIFEST_DIR"));
+    let text = run(&["inspect", &multimodal]).ok().out;
+    assert!(text.contains("34 tensors of a model of images") && text.contains("28 tensors,"), "{text}");
+    // Which codes do not run as they are, and why.
+    for (name, encoding, expected) in [
+        ("gptq-3", "GPTQ 3 bits", "as it is, q4/32"),
+        (
+            "gptq-act-order",
+            "GPTQ 4 bits in the order of activations",
+            "unpacked to 16-bit floats: their groups are not of neighbouring columns",
+        ),
+        (
+            "bitsandbytes-nf4",
+            "bitsandbytes nf4",
+            "unpacked to 16-bit floats: their states lie at uneven distances",
+        ),
+        (
+            "bitsandbytes-fp4",
+            "bitsandbytes fp4",
+            "unpacked to 16-bit floats: their states lie at uneven distances",
+        ),
+        ("mxfp4", "MXFP4", "unpacked to 16-bit floats: their states lie at uneven distances"),
+    ] {
+        let found = run(&["inspect", &packed(name), "--json"]).json();
+        let encodings = found["encodings"].as_array().unwrap();
+        let codes = encodings.iter().find(|e| e["encoding"] == encoding);
+        assert_eq!(codes.unwrap_or_else(|| panic!("{found}"))["runs_as"], expected, "{name}");
+    }
     let text = run(&["inspect", &llama()]).ok().out;
     assert!(text.contains("packed to --bits") && !text.contains("-b file"), "{text}");
     let text = run(&["inspect"]).ok().out;

@@ -86,7 +86,8 @@ pub fn open_rounded(
     open_as(executor, model, weights, sequences)
 }
 
-fn open_as(executor: Box<dyn Executor>, model: &str, weights: Weights, sequences: usize) -> Engine {
+/// Opens a model with its weights stored so.
+pub fn open_as(executor: Box<dyn Executor>, model: &str, weights: Weights, sequences: usize) -> Engine {
     let source = locate(model).unwrap();
     let checkpoint = Checkpoint::of(&source).unwrap();
     let options = OpenOptions { weights, context: None, sequences, progress: &mut |_| {} };

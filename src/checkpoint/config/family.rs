@@ -108,6 +108,15 @@ const GEMMA2: Family = Family {
     ..LLAMA
 };
 
+const GEMMA3: Family = Family {
+    name: "Gemma3ForCausalLM",
+    rope_theta: 1e6,
+    honours: &["attention_bias", "query_pre_attn_scalar", "final_logit_softcapping", "rope_local_base_freq"],
+    numbers: &[("query_pre_attn_scalar", 256.0), ("rope_local_base_freq", 10_000.0)],
+    windows: Windows::Pattern,
+    ..GEMMA2
+};
+
 /// Every architecture that differs from Llama.
 const FAMILIES: &[Family] = &[
     Family {
@@ -159,19 +168,9 @@ const FAMILIES: &[Family] = &[
     },
     Family { name: "Phi3ForCausalLM", honours: &["partial_rotary_factor"], ..LLAMA },
     GEMMA2,
-    Family {
-        name: "Gemma3ForCausalLM",
-        rope_theta: 1e6,
-        honours: &[
-            "attention_bias",
-            "query_pre_attn_scalar",
-            "final_logit_softcapping",
-            "rope_local_base_freq",
-        ],
-        numbers: &[("query_pre_attn_scalar", 256.0), ("rope_local_base_freq", 10_000.0)],
-        windows: Windows::Pattern,
-        ..GEMMA2
-    },
+    GEMMA3,
+    // With a model that reads images beside it.
+    Family { name: "Gemma3ForConditionalGeneration", ..GEMMA3 },
     Family {
         name: "StableLmForCausalLM",
         eps: "layer_norm_eps",
@@ -211,6 +210,12 @@ impl Family {
     /// The family of an architecture; Llama's for one that is not known.
     pub fn of(architecture: &str) -> &'static Family {
         FAMILIES.iter().find(|family| family.name == architecture).unwrap_or(&LLAMA)
+    }
+
+    /// Whether an architecture's configurations are known.
+    pub fn knows(architecture: &str) -> bool {
+        let names = FAMILIES.iter().map(|family| family.name);
+        names.chain([LLAMA.name, "MistralForCausalLM"]).any(|name| name == architecture)
     }
 
     /// Refuses settings that mean something elsewhere, and that this architecture would ignore.

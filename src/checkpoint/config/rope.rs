@@ -51,6 +51,45 @@ pub enum RopeScaling {
         /// The original length.
         original_max_position_embeddings: usize,
     },
+    /// LongRoPE (arXiv:2402.13753): each frequency is divided by a number of its own, from one list for texts up to the
+    /// original length and from another for longer ones: see [`RopeFactors`].
+    LongRope {
+        /// Queries and keys are multiplied with this.
+        attention_factor: f64,
+        /// The original length.
+        original_max_position_embeddings: usize,
+    },
+}
+
+/// What LongRoPE divides frequencies by, a number for each pair of dimensions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RopeFactors {
+    /// Where no text is longer than the original length.
+    pub short: Vec<f32>,
+    /// Where texts may be.
+    pub long: Vec<f32>,
+}
+
+impl RopeFactors {
+    /// Reads both lists, which a configuration that was made of a GGUF file does not have: there they are tensors.
+    pub(super) fn of(fields: &Fields, rope: Rope) -> Result<Option<RopeFactors>, String> {
+        let scaling = fields.get("rope_parameters").or(fields.get("rope_scaling"));
+        let (RopeScaling::LongRope { .. }, Some(Value::Object(scaling))) = (rope.rope_scaling, scaling)
+        else {
+            return Ok(None);
+        };
+        let (scaling, pairs) = (Fields::plain(scaling), rope.rotary_dim / 2);
+        if !scaling.has("short_factor") && !scaling.has("long_factor") {
+            return Ok(None);
+        }
+        let list = |name: &str| -> Result<Vec<f32>, String> {
+            let number = |value: &Value| value.as_f64().filter(|n| (1e-3..=1e6).contains(n));
+            let list = scaling.get(name).and_then(Value::as_array).filter(|list| list.len() == pairs);
+            let list = list.and_then(|list| list.iter().map(|n| Some(number(n)? as f32)).collect());
+            list.ok_or_else(|| scaling.wrong(name, &format!("{pairs} numbers from 0.001 to 1000000")))
+        };
+        Ok(Some(RopeFactors { short: list("short_factor")?, long: list("long_factor")? }))
+    }
 }
 
 impl Rope {
@@ -180,8 +219,29 @@ impl RopeScaling {
                     original_max_position_embeddings,
                 }
             }
+            "longrope" | "su" => {
+                // Those of Phi-3.5-MoE.
+                let other = ["short_mscale", "long_mscale"].map(|name| (name, scaling.get(name)));
+                if let Some((name, value)) = other.iter().find(|(_, value)| value.is_some()) {
+                    return Err(found(name, *value, "no such field with \"longrope\""));
+                }
+                let longest = fields.size("max_position_embeddings", MAX_POSITIONS, None)?;
+                let name = "original_max_position_embeddings";
+                let within = if scaling.get(name).is_some() { scaling } else { fields };
+                let original = within.size(name, MAX_POSITIONS, Some(longest))?;
+                let factor = match within.get(name) {
+                    Some(_) => longest as f64 / original as f64,
+                    None => factor()?,
+                };
+                // The paper's fit for the entropy of attention.
+                let ratio = 1.0 + factor.max(1.0).ln() / (original.max(2) as f64).ln();
+                RopeScaling::LongRope {
+                    attention_factor: scaling.number("attention_factor", 1e-3, 1e3, Some(ratio.sqrt()))?,
+                    original_max_position_embeddings: original,
+                }
+            }
             other => {
-                let kinds = "expected \"default\", \"linear\", \"llama3\" or \"yarn\"";
+                let kinds = "expected \"default\", \"linear\", \"llama3\", \"yarn\" or \"longrope\"";
                 return Err(format!("rope_type is {other:?}, {kinds}"));
             }
         })

@@ -30,6 +30,29 @@ fn defaults() {
     assert_eq!(parse(json!({"architectures": null})).unwrap().architecture, "llama");
 }
 
+/// The whole of what Gemma 3's configurations say of their text model; the rest is left out.
+#[test]
+fn a_text_model_within_another() {
+    let whole = json!({
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "eos_token_id": [1, 106],
+        "image_token_index": 262144, "mm_tokens_per_image": 256, "vision_config": {"hidden_size": 1152},
+        "text_config": {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text",
+            "num_hidden_layers": 34, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
+    });
+    let config = Config::parse(&whole.to_string()).unwrap();
+    assert_eq!(
+        (config.architecture.as_str(), config.vocab_size),
+        ("Gemma3ForConditionalGeneration", 262_208)
+    );
+    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (8, 4, 256));
+    assert_eq!((config.max_position_embeddings, config.eos_token_ids.as_slice()), (131_072, &[1, 106][..]));
+    assert_eq!((config.windows[4], config.windows[5]), (Some(1024), None));
+    assert!(config.tie_word_embeddings && config.rope_local_base_freq == Some(10_000.0));
+    let mut other = whole.clone();
+    other["text_config"] = json!("gemma3_text");
+    assert!(Config::parse(&other.to_string()).unwrap_err().contains("has no object text_config"));
+}
+
 #[test]
 fn rope_in_every_spelling() {
     let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
@@ -157,7 +180,17 @@ fn families() {
         ("Gemma3ForCausalLM", json!({"attn_logit_softcapping": 50}), "attn_logit_softcapping is 50"),
         ("GraniteForCausalLM", json!({"residual_multiplier": 0}), "residual_multiplier is 0"),
         ("Phi3ForCausalLM", json!({"partial_rotary_factor": 0.3}), "19 of a head's 64 dimensions"),
-        ("Phi3ForCausalLM", json!({"rope_scaling": {"type": "longrope"}}), "rope_type is \"longrope\""),
+        (
+            "Phi3ForCausalLM",
+            json!({"rope_scaling": {"type": "longrope", "factor": 2, "short_factor": [1.0], "long_factor": [1.0]}}),
+            "short_factor is [1.0], expected 32 numbers",
+        ),
+        (
+            "Phi3ForCausalLM",
+            json!({"rope_scaling": {"type": "longrope", "factor": 2, "short_mscale": 1.2}}),
+            "short_mscale is 1.2",
+        ),
+        ("Phi3ForCausalLM", json!({"rope_scaling": {"type": "longrope"}}), "factor is missing"),
         ("StableLmForCausalLM", json!({"qk_layernorm": true}), "qk_layernorm is true"),
         ("StableLmForCausalLM", json!({"use_parallel_residual": true}), "use_parallel_residual is true"),
         ("StableLmForCausalLM", json!({}), "layer_norm_eps is missing"),

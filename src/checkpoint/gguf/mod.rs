@@ -3,7 +3,9 @@
 //! A GGUF file is read as if it were a Hugging Face checkpoint: its tensors get the names they have there, and
 //! `config.json`, `tokenizer.json` and their like are made of its metadata, to be read and checked as those of any model.
 
+mod families;
 mod header;
+mod metadata;
 mod model;
 mod tokenizer;
 mod vocabulary;

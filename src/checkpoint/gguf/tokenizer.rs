@@ -1,6 +1,6 @@
 //! The tokenizer of a GGUF file, as a Hugging Face `tokenizer.json`.
 
-use super::model::Metadata;
+use super::metadata::Metadata;
 use crate::checkpoint::{QUOTE, clip};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! The way back: the header of a GGUF file, and a Hugging Face checkpoint's names and configuration as such files have
 //! them.
 
+use super::families::{FAMILIES, Family, LAYER, MODEL};
 use super::header::Value;
-use super::model::{FAMILIES, Family, LAYER, MODEL};
 use crate::checkpoint::{Config, RopeScaling};
 
 /// Bytes to which the data of every tensor is aligned.
@@ -118,7 +118,8 @@ impl Naming {
             "MistralForCausalLM" => "LlamaForCausalLM",
             other => other,
         };
-        let written = FAMILIES.iter().filter(|family| WRITTEN.contains(&family.name));
+        let written =
+            FAMILIES.iter().filter(|family| WRITTEN.contains(&family.name) && family.experts.is_none());
         let known: Vec<&str> = written.clone().map(|family| family.architecture).collect();
         let Some(family) = written.into_iter().find(|family| family.architecture == architecture) else {
             return Err(format!(
@@ -184,9 +185,9 @@ impl Naming {
                 set("rope.scaling.type", Value::Text("linear".to_owned()));
                 set("rope.scaling.factor", Value::Float(factor));
             }
-            RopeScaling::Yarn { .. } => {
+            RopeScaling::Yarn { .. } | RopeScaling::LongRope { .. } => {
                 return Err(
-                    "positions stretched by YaRN are not written to GGUF files; other layouts hold them"
+                    "positions stretched by YaRN or LongRoPE are not written to GGUF files; other layouts hold them"
                         .to_owned(),
                 );
             }

@@ -1,7 +1,7 @@
 //! GPTQ: `w = scale · (code − zero)`, a group's constants by `g_idx`, which tells each column's group.
 //!
-//! `qweight` i32 `[cols · bits / 32, rows]`, codes along the columns; `qzeros` i32 `[groups, rows · bits / 32]`; `scales`
-//! `[groups, rows]`; `g_idx` i32 `[cols]`. In version 1 of the format, a zero is stored as one less than it is.
+//! `qweight` i32 `[cols · bits / 32, rows]`, codes along the columns, of 3 bits also across words; `qzeros` i32
+//! `[groups, rows · bits / 32]`; `scales` `[groups, rows]`; `g_idx` i32 `[cols]`. In version 1 of the format, a zero is stored as one less than it is.
 
 use super::{FLOATS, Form, Found, Grid, Layout, Part, Settings, Tensors, WORDS, names, ratio};
 
@@ -17,7 +17,7 @@ struct Gptq {
 }
 
 pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>, String> {
-    let bits = settings.bits("bits", &[2, 4, 8])?;
+    let bits = settings.bits("bits", &[2, 3, 4, 8])?;
     let group = settings.group("group_size")?;
     let less = match settings.text("checkpoint_format").unwrap_or("gptq") {
         "gptq" => 1,
@@ -31,7 +31,7 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
         let groups = cols.div_ceil(group);
         let zero_words = ratio(rows, bits as usize, 32);
         let zero_words = zero_words
-            .ok_or_else(|| format!("{stem}.qweight has {rows} rows, expected a multiple of 32 / bits"))?;
+            .ok_or_else(|| format!("{stem}.qweight has {rows} rows, expected whole words of zeros"))?;
         tensors.expect(stem, ".qzeros", WORDS, &[groups, zero_words])?;
         tensors.expect(stem, ".scales", FLOATS, &[groups, rows])?;
         let mut parts = names(stem, &[".qweight", ".qzeros", ".scales"]);
@@ -63,16 +63,21 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
 }
 
 impl Gptq {
+    /// The bits of number `i` of those that lie one after another in words, low bits first.
+    fn bits(&self, i: usize, word: impl Fn(usize) -> u32) -> u32 {
+        let (first, shift) = (i * self.bits as usize / 32, i * self.bits as usize % 32);
+        let next = if shift + self.bits as usize > 32 { word(first + 1) } else { 0 };
+        let both = u64::from(word(first)) | u64::from(next) << 32;
+        (both >> shift) as u32 & ((1 << self.bits) - 1)
+    }
+
     fn code(&self, weights: &Part<'_>, row: usize, col: usize) -> u8 {
-        let per_word = 32 / self.bits as usize;
-        let word = weights.word(col / per_word * self.rows + row);
-        (word >> (col % per_word * self.bits as usize) & ((1 << self.bits) - 1)) as u8
+        self.bits(col, |word| weights.word(word * self.rows + row)) as u8
     }
 
     fn constants(&self, parts: &[Part<'_>], row: usize, group: usize) -> [f32; 2] {
-        let per_word = 32 / self.bits as usize;
-        let word = parts[1].word(group * (self.rows / per_word) + row / per_word);
-        let zero = (word >> (row % per_word * self.bits as usize) & ((1 << self.bits) - 1)) + self.less;
+        let words = self.rows * self.bits as usize / 32;
+        let zero = self.bits(row, |word| parts[1].word(group * words + word)) + self.less;
         [parts[2].float(group * self.rows + row), zero as f32]
     }
 }
@@ -89,6 +94,10 @@ impl Layout for Gptq {
     fn grid(&self) -> Option<Grid> {
         let grid = Grid { bits: self.bits, form: Form::Zero, group: self.group };
         self.order.is_none().then_some(grid)
+    }
+
+    fn obstacle(&self) -> &'static str {
+        "their groups are not of neighbouring columns"
     }
 
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]) {

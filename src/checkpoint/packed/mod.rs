@@ -9,10 +9,10 @@ mod bitsandbytes;
 mod compressed_tensors;
 mod gptq;
 mod mlx;
+mod mxfp4;
 
 use super::tensor::{Dtype, TensorInfo};
-use super::{Directory, MAX_JSON, MESSAGE, QUOTE, clip};
-use crate::error::{Error, Result};
+use super::{QUOTE, clip};
 use crate::format::{Form, Packing, q4, q4_0, q4_1, q8, q8_0, q8_1};
 use half::f16;
 use serde_json::{Map, Value};
@@ -32,6 +32,7 @@ const METHODS: &[Method] = &[
     Method { name: "compressed-tensors", find: compressed_tensors::find },
     Method { name: "bitsandbytes", find: bitsandbytes::find },
     Method { name: "mlx", find: mlx::find },
+    Method { name: "mxfp4", find: mxfp4::find },
 ];
 
 /// How a format's codes become numbers.
@@ -41,6 +42,11 @@ pub trait Layout: Debug + Send + Sync {
 
     /// The even grids on which its codes lie, where each group of neighbouring columns has one.
     fn grid(&self) -> Option<Grid>;
+
+    /// Why there are none.
+    fn obstacle(&self) -> &'static str {
+        "their states lie at uneven distances"
+    }
 
     /// The codes of a row. Only for layouts with a grid.
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]);
@@ -173,6 +179,15 @@ impl Packed {
         Packed { layout: found, parts, packing }
     }
 
+    /// Why no packing holds exactly what the file says, where none does.
+    pub(super) fn obstacle(&self) -> &'static str {
+        match self.layout.grid() {
+            None => self.layout.obstacle(),
+            Some(grid) if grid.packing().is_none() => "no kernel reads them",
+            Some(_) => "some of their constants are not exact in 16 bits",
+        }
+    }
+
     /// Bytes of the tensors that hold it.
     pub(super) fn bytes(&self) -> usize {
         self.parts.iter().map(|(_, info)| info.bytes.len()).sum()
@@ -186,16 +201,8 @@ pub(super) struct Quantization {
 }
 
 impl Quantization {
-    /// Reads it from the `config.json` in `directory`, if there is anything to read.
-    pub fn open(directory: &Directory) -> Result<Option<Quantization>> {
-        let Some(bytes) = directory.read("config.json", MAX_JSON)? else { return Ok(None) };
-        let problem = |problem: String| Error::file(directory.join("config.json"), clip(&problem, MESSAGE));
-        let config: Value =
-            serde_json::from_slice(&bytes).map_err(|e| problem(format!("is not JSON: {e}")))?;
-        Quantization::of(&config).map_err(problem)
-    }
-
-    fn of(config: &Value) -> Result<Option<Quantization>, String> {
+    /// Reads it from a `config.json`, if there is anything to read. The error is what was found and what was expected.
+    pub fn of(config: &Value) -> Result<Option<Quantization>, String> {
         let (settings, mlx) = match (&config["quantization_config"], &config["quantization"]) {
             (Value::Object(settings), _) if settings.contains_key("quant_method") => (settings, false),
             // MLX names no method, and writes it under both names.

@@ -240,7 +240,7 @@ fn numbers(checkpoint: &Checkpoint, info: &TensorInfo) -> Result<Vec<f32>> {
 /// Quantizes a matrix.
 fn coded(info: &TensorInfo, values: &[f32], settings: &Settings, zeros: Zeros) -> Result<Coded> {
     let &[rows, cols] = info.shape.as_slice() else { unreachable!("only matrices are quantized") };
-    let spec = (settings.bits, settings.group, zeros);
+    let spec = crate::quantize::Spec::new(settings.bits, settings.group, zeros);
     settings.quantizer.quantize_matrix(values, [rows, cols], spec).map_err(|flaw| flawed(info, flaw))
 }
 

@@ -12,6 +12,7 @@ pub const LAYOUT: Layout = Layout {
     zeros: |symmetric| if symmetric { Zeros::Middle } else { Zeros::Whole { least: 1 } },
     pieces,
     may_keep: false,
+    mixes: false,
     encode,
     config,
 };
@@ -54,7 +55,7 @@ fn encode(settings: &Settings, coded: &Coded) -> Vec<Vec<u8>> {
     vec![weights, zeros, scales, order]
 }
 
-fn config(settings: &Settings, _: &[String]) -> Value {
+fn config(settings: &Settings, _: &[(Settings, Vec<String>)], _: &[String]) -> Value {
     json!({
         "quant_method": "gptq",
         "bits": settings.bits,

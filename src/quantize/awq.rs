@@ -5,7 +5,11 @@
 //!
 //! Where the division goes (a norm's weight, rows of the matrix before) is for those who know the model.
 
-use super::{Calibrated, Coded, Flaw, Quantizer, Sample, Spec, Statistics, gptq, inverse, mse};
+use super::{
+    Calibrated, Coded, Flaw, Quantizer, Sample, Spec, Statistics, finite, held, inverse, mse, weighted,
+};
+use half::f16;
+use rayon::prelude::*;
 
 pub const QUANTIZER: Quantizer = Quantizer {
     name: "awq",
@@ -22,14 +26,36 @@ fn round(weights: &[f32], shape: [usize; 2], spec: Spec, seen: &Statistics) -> R
         return QUANTIZER.quantize_matrix(weights, shape, spec);
     }
     let mut out = Coded::new(shape, spec);
-    gptq::grids(weights, &seen.importance(), spec, &mut out)?;
+    grids(weights, &seen.importance(), spec, &mut out)?;
     let groups = out.groups();
-    for (i, (code, &w)) in out.codes.iter_mut().zip(weights).enumerate() {
-        let at = i / cols * groups + i % cols / spec.group;
-        let grid = spec.zeros.grid((out.scales[at], out.zeros[at]), spec.states);
-        *code = grid.code(inverse(grid.scale), (spec.states - 1) as f32, w) as u8 + spec.shift();
-    }
+    let (scales, zeros, top) = (&out.scales, &out.zeros, (spec.states - 1) as f32);
+    out.codes.par_chunks_mut(cols).zip(weights.par_chunks(cols)).enumerate().for_each(
+        |(row, (codes, weights))| {
+            for (col, (code, &w)) in codes.iter_mut().zip(weights).enumerate() {
+                let at = row * groups + col / spec.group;
+                let grid = spec.zeros.grid((scales[at], zeros[at]), spec.states);
+                *code = grid.code(inverse(grid.scale), top, w) as u8 + spec.shift();
+            }
+        },
+    );
     Ok(out)
+}
+
+/// Chooses the groups' grids, each column's squared error counting by its importance.
+fn grids(weights: &[f32], importance: &[f32], spec: Spec, out: &mut Coded) -> Result<(), Flaw> {
+    let (cols, groups) = (out.cols, out.groups());
+    let lines = out.scales.par_chunks_mut(groups).zip(out.zeros.par_chunks_mut(groups));
+    let choose = |(row, ((scales, zeros), weights)): (usize, ((&mut [f16], &mut [f16]), &[f32]))| {
+        let parts = weights.chunks(spec.group).zip(importance.chunks(spec.group));
+        for (g, (group, importance)) in parts.enumerate() {
+            let flaw = |i: usize| Flaw { row, col: g * spec.group + i, value: group[i] };
+            finite(group).map_err(flaw)?;
+            let grid = weighted::choose(group, importance, spec.states, spec.zeros);
+            (scales[g], zeros[g]) = held(grid, group, spec.states, spec.zeros).map_err(flaw)?;
+        }
+        Ok(())
+    };
+    lines.zip(weights.par_chunks(cols)).enumerate().try_for_each(choose)
 }
 
 /// The factors of the best power; all 1 where there is nothing to gain.

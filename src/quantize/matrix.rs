@@ -1,6 +1,6 @@
 //! A whole matrix as codes, as files have it.
 
-use super::{Flaw, Line, Quantizer, Spec};
+use super::{Flaw, Line, Quantizer, Spec, Statistics};
 use crate::format::Form;
 use half::f16;
 use rayon::prelude::*;
@@ -67,6 +67,26 @@ impl Coded {
 }
 
 impl Quantizer {
+    /// Quantizes a matrix `[rows, cols]` by what it is multiplied with, where that is known and the quantizer looks at it.
+    ///
+    /// # Errors
+    /// As [`quantize_matrix`](Self::quantize_matrix).
+    ///
+    /// # Panics
+    /// As [`quantize_matrix`](Self::quantize_matrix).
+    pub fn quantize_seen(
+        &self,
+        weights: &[f32],
+        shape: [usize; 2],
+        spec: Spec,
+        seen: Option<&Statistics>,
+    ) -> Result<Coded, Flaw> {
+        match (&self.calibrated, seen.filter(|seen| seen.cols == shape[1])) {
+            (Some(calibrated), Some(seen)) => (calibrated.round)(weights, shape, spec, seen),
+            _ => self.quantize_matrix(weights, shape, spec),
+        }
+    }
+
     /// Quantizes a matrix `[rows, cols]`.
     ///
     /// # Errors

@@ -253,18 +253,14 @@ impl Args {
         let way = |bits: u32| groups.iter().map(move |&group| Stored { bits, group });
         let floats = Stored { bits: 16, group: recipe.settings.group };
         let ways: Vec<Stored> = way(4).chain(way(8)).chain([floats]).collect();
-        let bits = |Stored { bits, group }: Stored, cols: usize| match (bits, goal) {
-            (16, _) => Some(16.0),
-            _ if !cols.is_multiple_of(group) => None,
-            // A scale, and where there is one a zero or an offset.
-            (_, Goal::Directory(_)) => {
-                Some(f64::from(bits) + f64::from(16 + if symmetric { 0 } else { bits }) / group as f64)
-            }
-            (8, _) => Some(8.5),
-            _ => Some(if symmetric { 4.5 } else { 5.0 }),
+        let settings = recipe.settings;
+        let bytes = |Stored { bits, group }: Stored, shape: [usize; 2]| match goal {
+            _ if bits == 16 => Type::of_bits(16, symmetric)?.bytes(shape),
+            Goal::Directory(layout) => layout.bytes(&Settings { bits, group, ..settings }, shape),
+            Goal::File(_) => Type::of_bits(bits, symmetric)?.bytes(shape),
         };
-        let budget =
-            Budget { average, ways: &ways, bits: &bits, zeros: &|way| goal.zeros(symmetric, way.bits) };
+        let zeros = |way: Stored| goal.zeros(symmetric, way.bits);
+        let budget = Budget { average, ways: &ways, bytes: &bytes, zeros: &zeros };
         let parts = recipe.calibration.as_ref().map_or(0, |calibration| calibration.inputs().len());
         let bar = console.bar(parts as u64, "measuring", "{pos} of {len} parts, {eta} left");
         let chosen = choose_bits(found, recipe, &budget, &mut || bar.inc(1), interrupted);

@@ -1,7 +1,7 @@
 //! compressed-tensors' `pack-quantized`, which vLLM and transformers read: `src/checkpoint/packed/compressed_tensors.rs`
 //! tells how the tensors lie.
 
-use super::{Layout, Piece, Pieces, Settings, words};
+use super::{Layout, Others, Piece, Pieces, Settings, words};
 use crate::checkpoint::Dtype;
 use crate::quantize::{Coded, Zeros};
 use serde_json::{Map, Value, json};
@@ -54,7 +54,7 @@ fn encode(settings: &Settings, coded: &Coded) -> Vec<Vec<u8>> {
     pieces
 }
 
-fn config(settings: &Settings, others: &[(Settings, Vec<String>)], kept: &[String]) -> Value {
+fn config(settings: &Settings, others: &[Others], kept: &[String]) -> Value {
     let mut ignore = vec!["lm_head"];
     ignore.extend(kept.iter().map(String::as_str).filter(|name| *name != "lm_head"));
     let group = |settings: &Settings, targets: Value| {

@@ -2,7 +2,7 @@
 
 use super::card::{Card, card};
 use super::recipe::described;
-use super::{Layout, Piece, Place, Recipe, Settings, Summary, Target, Use, Watch, halves, tensors};
+use super::{Layout, Others, Piece, Place, Recipe, Settings, Summary, Target, Use, Watch, halves, tensors};
 use crate::checkpoint::{Checkpoint, Directory, Dtype, TensorInfo};
 use crate::error::{Error, Result};
 use half::bf16;
@@ -50,6 +50,12 @@ impl Layout {
     /// The layout called `name`.
     pub fn named(name: &str) -> Option<&'static Layout> {
         super::LAYOUTS.iter().copied().find(|layout| layout.name == name)
+    }
+
+    /// Bytes of a matrix of codes; none where it cannot be held.
+    pub fn bytes(&self, settings: &Settings, shape: [usize; 2]) -> Option<u64> {
+        let pieces = (self.pieces)(settings, "", shape).ok()?;
+        Some(pieces.iter().map(size).sum())
     }
 
     /// Writes the model to `out`, a directory.
@@ -190,7 +196,7 @@ impl Layout {
         // The embedding is kept, and in that layout it is not a linear layer; the rest is named.
         let linear: Vec<String> =
             kept.iter().filter(|name| !name.ends_with("embed_tokens")).cloned().collect();
-        let mut others: Vec<(Settings, Vec<String>)> = Vec::new();
+        let mut others: Vec<Others> = Vec::new();
         for (job, own) in jobs.iter().filter_map(|job| Some((job, job.settings?))) {
             let stem = job.info.name.strip_suffix(".weight").unwrap_or(&job.info.name).to_owned();
             match others.iter_mut().find(|(other, _)| *other == own) {

@@ -58,6 +58,17 @@ impl Type {
         })
     }
 
+    /// Bytes of a matrix of that type; none where it has no whole blocks.
+    pub fn bytes(&self, [rows, cols]: [usize; 2]) -> Option<u64> {
+        let weights = rows.checked_mul(cols)?;
+        let bytes = match self.block() {
+            Some(block) if cols.is_multiple_of(BLOCK) => (weights / BLOCK).checked_mul(block.bytes)?,
+            Some(_) => return None,
+            None => weights.checked_mul(2)?,
+        };
+        Some(bytes as u64)
+    }
+
     /// How matrices of that type are quantized; none for 16-bit floats.
     pub fn settings(&self, settings: Settings) -> Option<Settings> {
         self.codes.map(|(bits, _)| Settings { bits, group: BLOCK, ..settings })

@@ -55,7 +55,7 @@ pub struct Layout {
     pub mixes: bool,
     /// The `quantization_config`: how matrices are stored, those that are stored otherwise by name, and `kept`, the names of
     /// those that are floats. Names are less `.weight`.
-    config: fn(&Settings, others: &[(Settings, Vec<String>)], kept: &[String]) -> Value,
+    config: fn(&Settings, others: &[Others], kept: &[String]) -> Value,
 }
 
 impl std::fmt::Debug for Layout {
@@ -63,6 +63,9 @@ impl std::fmt::Debug for Layout {
         f.write_str(self.name)
     }
 }
+
+/// Matrices that are stored otherwise than most, and how.
+type Others = (Settings, Vec<String>);
 
 /// The tensors of a matrix, or why it cannot be held.
 type Pieces = std::result::Result<Vec<Piece>, String>;

@@ -13,13 +13,16 @@ use std::rc::Rc;
 /// Rows of a matrix that factors are chosen by, evenly spread.
 const ROWS: usize = 128;
 
+/// Of each column.
+type Factors = Rc<Vec<f32>>;
+
 /// What becomes of a model's tensors.
 #[derive(Clone, Debug, Default)]
 pub struct Scaling {
     /// By matrix, what its columns are multiplied with.
-    columns: HashMap<String, Rc<Vec<f32>>>,
+    columns: HashMap<String, Factors>,
     /// By tensor, what its rows or numbers from one on are divided by.
-    origins: HashMap<String, Vec<(Origin, Rc<Vec<f32>>)>>,
+    origins: HashMap<String, Vec<(Origin, Factors)>>,
 }
 
 impl Scaling {
@@ -69,7 +72,7 @@ impl Scaling {
         Ok((scaling, without))
     }
 
-    fn add(&mut self, tensors: &[String], origins: &[Origin], factors: Rc<Vec<f32>>) {
+    fn add(&mut self, tensors: &[String], origins: &[Origin], factors: Factors) {
         for name in tensors {
             self.columns.insert(name.clone(), factors.clone());
         }

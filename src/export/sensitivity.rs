@@ -41,8 +41,8 @@ pub struct Budget<'a> {
     pub average: f64,
     /// Ways to store a part.
     pub ways: &'a [Stored],
-    /// Bits that a weight takes, stored so in a matrix of so many columns; none where that cannot be.
-    pub bits: &'a dyn Fn(Stored, usize) -> Option<f64>,
+    /// Bytes that a matrix `[rows, cols]` takes, stored so; none where it cannot be.
+    pub bytes: &'a dyn Fn(Stored, [usize; 2]) -> Option<u64>,
     /// What can be stored of a grid.
     pub zeros: &'a dyn Fn(Stored) -> Zeros,
 }
@@ -59,12 +59,20 @@ pub fn choose(
     interrupted: &dyn Fn() -> bool,
 ) -> Result<Vec<Part>> {
     let Some(mut calibration) = recipe.calibration.take() else { return Ok(Vec::new()) };
-    let mut parts = parts(checkpoint, &calibration)?;
+    // What cannot become codes in any way is not counted.
+    let coded = |part: &Part| {
+        let shapes = part.matrices.iter().filter_map(|name| checkpoint.get(name));
+        let mut shapes = shapes.filter_map(|info| <[usize; 2]>::try_from(info.shape.as_slice()).ok());
+        shapes
+            .all(|shape| budget.ways.iter().any(|&way| way.bits < 16 && (budget.bytes)(way, shape).is_some()))
+    };
+    let mut parts: Vec<Part> = parts(checkpoint, &calibration)?.into_iter().filter(coded).collect();
     let texts = texts(&calibration);
     let arm = calibration.engine().add_arm(checkpoint, &Weights::F16, &mut |_| {})?;
     let treatment = Treatment::parse("q4:128").map_err(Error::Usage)?;
     let mut prices = Vec::with_capacity(parts.len());
     for part in &mut parts {
+        let own = shares(checkpoint, part, budget)?;
         let names: HashSet<String> = part.matrices.iter().cloned().collect();
         let treat: Treat = Rc::new(move |name| treatment.filter(|_| names.contains(name)));
         let weights = Weights { treatment: Some(treat), ..Weights::F16 };
@@ -73,7 +81,7 @@ pub fn choose(
         let all = found.get(arm).into_iter().flatten().flatten().map(|d| f64::from(d.kl));
         let (sum, count) = all.fold((0.0, 0usize), |(sum, count), kl| (sum + kl, count + 1));
         part.kl = (sum / count.max(1) as f64).max(0.0);
-        prices.push(self::prices(checkpoint, part, budget)?);
+        prices.push(own.into_iter().map(|price| Price { loss: price.loss * part.kl, ..price }).collect());
         progress();
         if interrupted() {
             return Err(super::interrupted());
@@ -136,8 +144,8 @@ fn texts(calibration: &Calibration<'_>) -> Vec<Text> {
     texts
 }
 
-/// What each way of storing a part comes to.
-fn prices(checkpoint: &Checkpoint, part: &Part, budget: &Budget<'_>) -> Result<Vec<Price>> {
+/// What each way of storing a part takes, and what it loses by what was measured.
+fn shares(checkpoint: &Checkpoint, part: &Part, budget: &Budget<'_>) -> Result<Vec<Price>> {
     let measured = Spec::new(4, 128, Zeros::Free);
     let (mut errors, mut bits) = (vec![0.0; budget.ways.len()], vec![0.0; budget.ways.len()]);
     let mut reference = 0.0;
@@ -151,13 +159,13 @@ fn prices(checkpoint: &Checkpoint, part: &Part, budget: &Budget<'_>) -> Result<V
         };
         reference += error(measured)?;
         for ((sum, bits), &way) in errors.iter_mut().zip(&mut bits).zip(budget.ways) {
-            *bits += (budget.bits)(way, cols).unwrap_or(f64::INFINITY) * values.len() as f64;
+            *bits += (budget.bytes)(way, [rows, cols]).map_or(f64::INFINITY, |bytes| bytes as f64 * 8.0);
             // Floats leave nothing to speak of.
             if way.bits < 16 {
                 *sum += error(Spec::new(way.bits, way.group, (budget.zeros)(way)))?;
             }
         }
     }
-    let loss = |error: f64| if reference > 0.0 { part.kl * error / reference } else { 0.0 };
+    let loss = |error: f64| if reference > 0.0 { error / reference } else { 0.0 };
     Ok(bits.into_iter().zip(errors).map(|(bits, error)| Price { bits, loss: loss(error) }).collect())
 }

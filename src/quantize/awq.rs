@@ -8,7 +8,6 @@
 use super::{
     Calibrated, Coded, Flaw, Quantizer, Sample, Spec, Statistics, finite, held, inverse, mse, weighted,
 };
-use half::f16;
 use rayon::prelude::*;
 
 pub const QUANTIZER: Quantizer = Quantizer {
@@ -45,7 +44,7 @@ fn round(weights: &[f32], shape: [usize; 2], spec: Spec, seen: &Statistics) -> R
 fn grids(weights: &[f32], importance: &[f32], spec: Spec, out: &mut Coded) -> Result<(), Flaw> {
     let (cols, groups) = (out.cols, out.groups());
     let lines = out.scales.par_chunks_mut(groups).zip(out.zeros.par_chunks_mut(groups));
-    let choose = |(row, ((scales, zeros), weights)): (usize, ((&mut [f16], &mut [f16]), &[f32]))| {
+    lines.zip(weights.par_chunks(cols)).enumerate().try_for_each(|(row, ((scales, zeros), weights))| {
         let parts = weights.chunks(spec.group).zip(importance.chunks(spec.group));
         for (g, (group, importance)) in parts.enumerate() {
             let flaw = |i: usize| Flaw { row, col: g * spec.group + i, value: group[i] };
@@ -54,8 +53,7 @@ fn grids(weights: &[f32], importance: &[f32], spec: Spec, out: &mut Coded) -> Re
             (scales[g], zeros[g]) = held(grid, group, spec.states, spec.zeros).map_err(flaw)?;
         }
         Ok(())
-    };
-    lines.zip(weights.par_chunks(cols)).enumerate().try_for_each(choose)
+    })
 }
 
 /// The factors of the best power; all 1 where there is nothing to gain.

@@ -30,9 +30,9 @@ pub fn inverse_root(h: &[f64], n: usize) -> Option<Vec<f32>> {
     // U[a][b] = L⁻¹[n−1−a][n−1−b]
     let mut upper = vec![0.0f32; n * n];
     upper.par_chunks_mut(n.max(1)).enumerate().for_each(|(a, row)| {
-        for b in a..n {
-            let (i, j) = (n - 1 - a, n - 1 - b);
-            row[b] = columns[j][i - j] as f32;
+        let i = n - 1 - a;
+        for (j, u) in row[a..].iter_mut().rev().enumerate() {
+            *u = columns[j][i - j] as f32;
         }
     });
     upper.iter().all(|u| u.is_finite()).then_some(upper)

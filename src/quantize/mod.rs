@@ -49,10 +49,16 @@ pub struct Quantizer {
 /// How a quantizer uses activations.
 pub struct Calibrated {
     /// Rounds a matrix `[rows, cols]`.
-    pub round: fn(&[f32], [usize; 2], Spec, &Statistics) -> Result<Coded, Flaw>,
+    pub round: Round,
     /// Factors for the columns of matrices that read the same activations, where they are to be multiplied with any.
-    pub factors: Option<fn(&[Sample], Spec, &Statistics) -> Vec<f32>>,
+    pub factors: Option<Factors>,
 }
+
+/// Rounds a matrix `[rows, cols]` by what it is multiplied with.
+pub type Round = fn(&[f32], [usize; 2], Spec, &Statistics) -> Result<Coded, Flaw>;
+
+/// Factors `[cols]` by rows of the matrices and what these are multiplied with.
+pub type Factors = fn(&[Sample], Spec, &Statistics) -> Vec<f32>;
 
 /// Rows of a matrix.
 #[derive(Clone, Debug)]

@@ -43,8 +43,7 @@ fn factor(a: &mut [f64], n: usize) -> Option<()> {
     for first in (0..n).step_by(PANEL) {
         let end = (first + PANEL).min(n);
         // What the columns before take away, in all rows from here on.
-        let (above, below) = a.split_at_mut(first * n);
-        let _ = above;
+        let below = &mut a[first * n..];
         let done: Vec<Vec<f64>> = (0..end - first).map(|j| below[j * n..][..first].to_vec()).collect();
         below.par_chunks_mut(n).for_each(|row| {
             let (before, panel) = row.split_at_mut(first);

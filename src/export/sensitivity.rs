@@ -14,7 +14,7 @@ use crate::model::{Treat, Weights};
 use crate::quantize::{QUANTIZERS, Spec, Treatment, Zeros};
 use pollster::block_on;
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Tokens on which the divergence is measured, at most.
@@ -108,18 +108,18 @@ pub fn choose(
     Ok(parts)
 }
 
-/// Matrices by the activations that they read; those that cannot be observed each by itself.
+/// Matrices by the activations that they read; those that cannot be observed by the layer whose experts they belong to.
 fn parts(checkpoint: &Checkpoint, calibration: &Calibration<'_>) -> Result<Vec<Part>> {
     let mut parts: Vec<Part> = Vec::new();
-    let mut at: Vec<Option<usize>> = vec![None; calibration.inputs().len()];
+    let mut at: HashMap<(Option<usize>, &str), usize> = HashMap::new();
     for (info, _) in tensors(checkpoint)?.into_iter().filter(|(_, of)| *of == Use::Quantize) {
-        let input = calibration.input(&info.name);
-        let place = input.and_then(|input| at[input]).unwrap_or(parts.len());
+        let key = match calibration.input(&info.name) {
+            Some(input) => (Some(input), ""),
+            None => (None, info.name.split(".experts.").next().unwrap_or(&info.name)),
+        };
+        let place = *at.entry(key).or_insert(parts.len());
         if place == parts.len() {
             parts.push(Part { matrices: Vec::new(), weights: 0, kl: 0.0, bits: 0, group: 0 });
-        }
-        if let Some(input) = input {
-            at[input] = Some(place);
         }
         parts[place].matrices.push(info.name.clone());
         parts[place].weights += info.elements as u64;

@@ -60,7 +60,7 @@ fn grids(weights: &[f32], importance: &[f32], spec: Spec, out: &mut Coded) -> Re
 fn factors(samples: &[Sample], spec: Spec, seen: &Statistics) -> Vec<f32> {
     let cols = seen.cols;
     let mut best = (vec![1.0; cols], f64::INFINITY);
-    if seen.hessian.len() != cols * cols || seen.rows == 0 {
+    if cols == 0 || seen.hessian.len() != cols * cols || seen.rows == 0 {
         return best.0;
     }
     for power in POWERS {

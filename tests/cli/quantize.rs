@@ -198,6 +198,17 @@ fn calibration_reads_a_text() {
         assert_eq!(told["unseen"], json!([]), "{name}");
         run(&["-m", &path, "-d", "cpu", "-n", "5", "--json", "The other"]).json();
     }
+    // Which rows an expert sees is not known.
+    let experts = Model::copy("qwen3-moe");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), experts.file(file)).unwrap();
+    }
+    let path = out("experts");
+    let common = ["quantize", "-m", experts.path(), "-o", &path, "-d", "cpu", "--json", "--force"];
+    let told = run(&[&common[..], &["--quantizer", "gptq"]].concat()).json();
+    assert_eq!((told["unseen"].as_array().unwrap().len(), &told["matrices"]), (30, &json!(38)));
+    let told = run(&[&common[..], &["--auto-bits", "5.5"]].concat()).json();
+    assert_eq!(told["parts"].as_array().unwrap().len(), 2 * 3);
     // Half of a character of two bytes.
     std::fs::write(model.file("half.txt"), b"The other th\xc3").unwrap();
     std::fs::File::create(model.file("huge.txt")).unwrap().set_len(1 << 40).unwrap();

@@ -30,7 +30,7 @@ impl Scaling {
     /// are the second result; `zeros` tells what can be stored of a grid of so many bits. From then on the calibration's statistics are those of the divided activations.
     ///
     /// # Errors
-    /// As [`Calibration::statistics`].
+    /// As [`Calibration::statistics`](super::Calibration::statistics).
     pub fn find(
         checkpoint: &Checkpoint,
         recipe: &mut Recipe<'_>,

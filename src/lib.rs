@@ -35,7 +35,8 @@
 //!   `src/checkpoint/packed/NAME.rs`; see `docs/formats.md`.
 //! - **An architecture**: `src/model/NAME.rs` and a line in [`model::ARCHITECTURES`]; what its configuration means by
 //!   names, defaults and settings of its own: `src/checkpoint/config/family.rs`.
-//! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`].
+//! - **A quantizer**: `src/quantize/NAME.rs` and a line in [`quantize::QUANTIZERS`]; one that looks at activations has a
+//!   [`quantize::Calibrated`].
 //! - **A layout to write codes in**: `src/export/NAME.rs` and a line in [`export::LAYOUTS`].
 //! - **A task**: `src/experiment/tasks/NAME.rs` and a line in [`experiment::tasks::TASKS`].
 //!

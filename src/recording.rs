@@ -169,6 +169,7 @@ pub struct Recorder<'a> {
     temporaries: Vec<u64>,
     pinned: Vec<Buffer>,
     labels: Vec<String>,
+    inputs: Vec<Input>,
 }
 
 impl<'a> Recorder<'a> {
@@ -182,6 +183,7 @@ impl<'a> Recorder<'a> {
             temporaries: Vec::new(),
             pinned: Vec::new(),
             labels: vec![String::new()],
+            inputs: Vec::new(),
         }
     }
 
@@ -201,6 +203,16 @@ impl<'a> Recorder<'a> {
         let id = TEMPORARY | self.temporaries.len() as u32;
         self.temporaries.push(len);
         Buffer { id, len, name }
+    }
+
+    /// Notes that the matrices `tensors` are multiplied with `values` as they are now, so that [`Executor::probe`] finds
+    /// them there. `origin`: see [`Input::origin`].
+    pub fn reads(&mut self, values: Buffer, tensors: &[String], origin: &[Origin]) {
+        let wrote = |d: &Dispatch| d.bindings.last().is_some_and(|window| window.buffer == values);
+        if let Some(after) = self.dispatches.iter().rposition(wrote) {
+            let (tensors, origin) = (tensors.to_vec(), origin.to_vec());
+            self.inputs.push(Input { after, bytes: values.len, tensors, origin });
+        }
     }
 
     /// Names the part of the model that the following dispatches belong to.
@@ -276,8 +288,34 @@ impl<'a> Recorder<'a> {
             dispatches: self.dispatches,
             temporaries: slots.into_iter().map(|s| s.0).collect(),
             labels: self.labels,
+            inputs: self.inputs,
         }
     }
+}
+
+/// Activations that matrices are multiplied with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The dispatch after which they are whole, in the buffer behind its last binding.
+    pub after: usize,
+    /// Bytes of that buffer.
+    pub bytes: u64,
+    /// The matrices, by the names of their tensors.
+    pub tensors: Vec<String>,
+    /// Where a factor for each column could go: all of what makes the column, and nothing else, is proportional to these.
+    /// Empty where there is no such place.
+    pub origin: Vec<Origin>,
+}
+
+/// A tensor whose rows, or numbers if it is a vector, become columns of activations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its name.
+    pub tensor: String,
+    /// The row that becomes column 0.
+    pub first: usize,
+    /// Whether it is stored as what it differs from 1.
+    pub one_plus: bool,
 }
 
 /// A frozen forward pass.
@@ -289,6 +327,8 @@ pub struct Recording {
     pub temporaries: Vec<u64>,
     /// Names of the model's parts; see [`Dispatch::label`].
     pub labels: Vec<String>,
+    /// What the layers' matrices are multiplied with, in order.
+    pub inputs: Vec<Input>,
 }
 
 /// A recording that an executor has made ready.

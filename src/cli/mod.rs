@@ -8,6 +8,7 @@ mod ab;
 mod answer;
 mod args;
 mod bench;
+mod calibration;
 mod chat;
 mod console;
 mod devices;

@@ -5,6 +5,7 @@
 
 mod arms;
 mod attention;
+mod calibrate;
 pub mod check;
 mod device;
 mod diagnose;
@@ -18,6 +19,7 @@ mod timing;
 mod tune;
 
 pub use arms::Arm;
+pub use calibrate::Seen;
 pub use device::{DeviceChoice, Opened, open_device};
 pub use generate::{Generation, Request, Stop};
 pub use limits::{Limits, limits};

@@ -22,7 +22,7 @@ pub(super) struct Card<'a> {
 }
 
 pub(super) fn card(card: &Card<'_>) -> String {
-    let Summary { matrices, kept, bytes_before, bytes, bits_per_weight, relative_error, kinds } =
+    let Summary { matrices, kept, bytes_before, bytes, bits_per_weight, relative_error, kinds, .. } =
         card.summary;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let mut text = format!(
@@ -51,7 +51,24 @@ pub(super) fn card(card: &Card<'_>) -> String {
             kind.kind, kind.matrices, kind.weights, kind.relative_error
         );
     }
+    let Summary { stored, unseen, unscaled, .. } = card.summary;
     let _ = writeln!(text, "| all | {matrices} | | {relative_error:.3e} |");
+    if stored.len() > 1 {
+        let stored: Vec<String> = stored.iter().map(|(how, count)| format!("{count} at {how}")).collect();
+        let _ = writeln!(
+            text,
+            "\nMatrices are stored in several ways, by bits and group: {}.",
+            stored.join(", ")
+        );
+    }
+    for (list, problem) in [
+        (unseen, "Rounded without looking at activations"),
+        (unscaled, "Without factors, for which there was no place"),
+    ] {
+        if !list.is_empty() {
+            let _ = writeln!(text, "\n{problem}: {}.", names(list));
+        }
+    }
     let others = match (card.loads, card.symmetric) {
         ("compressed-tensors", true) => {
             "vLLM, and transformers with the package compressed-tensors, read it too."

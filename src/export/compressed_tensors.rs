@@ -1,16 +1,17 @@
 //! compressed-tensors' `pack-quantized`, which vLLM and transformers read: `src/checkpoint/packed/compressed_tensors.rs`
 //! tells how the tensors lie.
 
-use super::{Layout, Piece, Pieces, Settings, words};
+use super::{Layout, Others, Piece, Pieces, Settings, words};
 use crate::checkpoint::Dtype;
 use crate::quantize::{Coded, Zeros};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 pub const LAYOUT: Layout = Layout {
     name: "compressed-tensors",
     zeros: |symmetric| if symmetric { Zeros::Middle } else { Zeros::Whole { least: 0 } },
     pieces,
     may_keep: true,
+    mixes: true,
     encode,
     config,
 };
@@ -53,15 +54,12 @@ fn encode(settings: &Settings, coded: &Coded) -> Vec<Vec<u8>> {
     pieces
 }
 
-fn config(settings: &Settings, kept: &[String]) -> Value {
+fn config(settings: &Settings, others: &[Others], kept: &[String]) -> Value {
     let mut ignore = vec!["lm_head"];
     ignore.extend(kept.iter().map(String::as_str).filter(|name| *name != "lm_head"));
-    json!({
-        "quant_method": "compressed-tensors",
-        "format": "pack-quantized",
-        "quantization_status": "compressed",
-        "config_groups": {"group_0": {
-            "targets": ["Linear"],
+    let group = |settings: &Settings, targets: Value| {
+        json!({
+            "targets": targets,
             "weights": {
                 "num_bits": settings.bits,
                 "type": "int",
@@ -72,7 +70,17 @@ fn config(settings: &Settings, kept: &[String]) -> Value {
             },
             "input_activations": null,
             "output_activations": null,
-        }},
+        })
+    };
+    // Readers look for a name before they look for a class.
+    let named = others.iter().map(|(settings, names)| group(settings, json!(names)));
+    let groups = std::iter::once(group(settings, json!(["Linear"]))).chain(named).enumerate();
+    let groups: Map<String, Value> = groups.map(|(i, group)| (format!("group_{i}"), group)).collect();
+    json!({
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": groups,
         "ignore": ignore,
         "kv_cache_scheme": null,
     })

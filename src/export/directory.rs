@@ -1,9 +1,8 @@
 //! A model directory: one safetensors file, the configuration, the tokenizer's files and a card.
 
 use super::card::{Card, card};
-use super::{
-    Layout, Piece, Place, Settings, Summary, Target, Use, Watch, coded, described, halves, numbers, tensors,
-};
+use super::recipe::described;
+use super::{Layout, Others, Piece, Place, Recipe, Settings, Summary, Target, Use, Watch, halves, tensors};
 use crate::checkpoint::{Checkpoint, Directory, Dtype, TensorInfo};
 use crate::error::{Error, Result};
 use half::bf16;
@@ -41,7 +40,8 @@ pub struct Description<'a> {
 /// A tensor, where it comes from and where its pieces go.
 struct Job<'a> {
     info: &'a TensorInfo,
-    quantize: bool,
+    /// None where it stays floats.
+    settings: Option<Settings>,
     pieces: Vec<Piece>,
     offsets: Vec<u64>,
 }
@@ -52,6 +52,12 @@ impl Layout {
         super::LAYOUTS.iter().copied().find(|layout| layout.name == name)
     }
 
+    /// Bytes of a matrix of codes; none where it cannot be held.
+    pub fn bytes(&self, settings: &Settings, shape: [usize; 2]) -> Option<u64> {
+        let pieces = (self.pieces)(settings, "", shape).ok()?;
+        Some(pieces.iter().map(size).sum())
+    }
+
     /// Writes the model to `out`, a directory.
     ///
     /// # Errors
@@ -59,30 +65,31 @@ impl Layout {
     pub fn write(
         &self,
         model: &Description<'_>,
-        settings: &Settings,
+        recipe: &mut Recipe<'_>,
         (out, force): (&Path, bool),
         watch: &mut Watch<'_>,
     ) -> Result<Summary> {
         let place = Place::new(out, force)?;
         let mut summary = Summary { bytes_before: model.checkpoint.total_bytes(), ..Summary::default() };
-        let mut jobs = self.jobs(model.checkpoint, settings, &mut summary)?;
-        let config = self.config(model, settings, &summary.kept)?;
+        let mut jobs = self.jobs(model.checkpoint, recipe, &mut summary)?;
+        let config = self.config(model, (&recipe.settings, &jobs), &summary.kept)?;
+        recipe.plan(jobs.iter().filter(|job| job.settings.is_some()).map(|job| job.info.name.as_str()));
         let header = lay_out(&mut jobs, &mut summary);
         fs::create_dir(place.path()).map_err(|e| Error::io(place.path(), e))?;
         let mut file = Target::create(place.path().join("model.safetensors"), summary.bytes)?;
         file.write(0, &header)?;
         let mut coded_bytes = 0;
         for job in &jobs {
-            let values = numbers(model.checkpoint, job.info)?;
-            let bytes = match job.quantize {
-                true => {
-                    let coded = coded(job.info, &values, settings, (self.zeros)(settings.symmetric))?;
-                    summary.add(&job.info.name, &values, &coded);
+            let values = recipe.numbers(model.checkpoint, job.info)?;
+            let bytes = match &job.settings {
+                Some(settings) => {
+                    let how = (settings, (self.zeros)(settings.symmetric));
+                    let coded = recipe.coded(job.info, &values, how, &mut summary, watch)?;
                     let bytes = (self.encode)(settings, &coded);
                     coded_bytes += bytes.iter().map(|piece| piece.len() as u64).sum::<u64>();
                     bytes
                 }
-                false => vec![floats(job.info, &values, job.pieces[0].dtype)?],
+                None => vec![floats(job.info, &values, job.pieces[0].dtype)?],
             };
             for ((bytes, &at), piece) in bytes.iter().zip(&job.offsets).zip(&job.pieces) {
                 debug_assert_eq!(bytes.len() as u64, size(piece), "{}", piece.name);
@@ -91,7 +98,9 @@ impl Layout {
             watch.done(job.info)?;
         }
         file.finish()?;
+        summary.unscaled = std::mem::take(&mut recipe.unscaled);
         summary.finish(coded_bytes);
+        let settings = &recipe.settings;
         for name in COPIED {
             if let Some(bytes) = model.directory.read(name, MAX_FILE)? {
                 write(place.path(), name, &bytes)?;
@@ -117,37 +126,50 @@ impl Layout {
     fn jobs<'a>(
         &self,
         checkpoint: &'a Checkpoint,
-        settings: &Settings,
+        recipe: &Recipe<'_>,
         summary: &mut Summary,
     ) -> Result<Vec<Job<'a>>> {
         let mut jobs = Vec::new();
         for (info, of) in tensors(checkpoint)? {
             let stem = info.name.strip_suffix(".weight").unwrap_or(&info.name);
-            let pieces = match (of, &info.shape[..]) {
-                (Use::Quantize, &[rows, cols]) => match (self.pieces)(settings, stem, [rows, cols]) {
-                    Ok(pieces) => Some(pieces),
+            let settings = recipe.of(&info.name).filter(|_| of == Use::Quantize);
+            if of == Use::Quantize && !self.mixes && settings != Some(recipe.settings) {
+                let problem = "is to be stored unlike the others, which this layout cannot say";
+                let instead = "choose --to compressed-tensors or gguf";
+                return Err(Error::Usage(format!("{} {problem}; {instead}", info.name)));
+            }
+            let pieces = match (settings, &info.shape[..]) {
+                (Some(settings), &[rows, cols]) => match (self.pieces)(&settings, stem, [rows, cols]) {
+                    Ok(pieces) => Some((settings, pieces)),
                     Err(_) if self.may_keep => None,
                     Err(problem) => {
                         let instead = "choose another --group, or --to compressed-tensors";
                         return Err(Error::tensor(&info.name, format!("has {problem}; {instead}")));
                     }
                 },
+                (None, _) if of == Use::Quantize => {
+                    summary.floats += info.elements as u64;
+                    None
+                }
                 _ => None,
             };
-            let quantize = pieces.is_some();
+            let (settings, pieces) = pieces.unzip();
             let pieces = pieces.unwrap_or_else(|| {
                 let dtype = if of == Use::Copy { info.dtype() } else { None };
                 vec![Piece::new(&info.name, "", dtype.unwrap_or(Dtype::F16), &info.shape)]
             });
-            if !quantize && of != Use::Copy {
+            if settings.is_none() && of != Use::Copy {
                 summary.kept.push(stem.to_owned());
             }
-            jobs.push(Job { info, quantize, pieces, offsets: Vec::new() });
+            jobs.push(Job { info, settings, pieces, offsets: Vec::new() });
         }
-        match jobs.iter().any(|job| job.quantize) {
+        match jobs.iter().any(|job| job.settings.is_some()) {
             true => Ok(jobs),
+            false if summary.floats > 0 => Err(Error::Usage(
+                "every matrix is to stay 16-bit floats: there is nothing to quantize".to_owned(),
+            )),
             false => {
-                let group = settings.group;
+                let group = recipe.settings.group;
                 Err(Error::Model(format!(
                     "no matrix of the model has whole groups of {group}: choose a smaller --group"
                 )))
@@ -156,7 +178,12 @@ impl Layout {
     }
 
     /// The model's configuration with what is to be said of its codes.
-    fn config(&self, model: &Description<'_>, settings: &Settings, kept: &[String]) -> Result<Value> {
+    fn config(
+        &self,
+        model: &Description<'_>,
+        (settings, jobs): (&Settings, &[Job<'_>]),
+        kept: &[String],
+    ) -> Result<Value> {
         let path = model.directory.join("config.json");
         let bytes = model.directory.read("config.json", MAX_FILE)?;
         let bytes = bytes.ok_or_else(|| Error::file(&path, "there is no such file"))?;
@@ -169,7 +196,16 @@ impl Layout {
         // The embedding is kept, and in that layout it is not a linear layer; the rest is named.
         let linear: Vec<String> =
             kept.iter().filter(|name| !name.ends_with("embed_tokens")).cloned().collect();
-        config.insert("quantization_config".to_owned(), (self.config)(settings, &linear));
+        let mut others: Vec<Others> = Vec::new();
+        for (job, own) in jobs.iter().filter_map(|job| Some((job, job.settings?))) {
+            let stem = job.info.name.strip_suffix(".weight").unwrap_or(&job.info.name).to_owned();
+            match others.iter_mut().find(|(other, _)| *other == own) {
+                _ if own == *settings => {}
+                Some((_, names)) => names.push(stem),
+                None => others.push((own, vec![stem])),
+            }
+        }
+        config.insert("quantization_config".to_owned(), (self.config)(settings, &others, &linear));
         Ok(Value::Object(config))
     }
 }

@@ -1,13 +1,13 @@
 //! GGUF files: blocks of 32 weights, with the tokenizer and all that is known of the model in the same file.
 
 use super::directory::Description;
-use super::{Place, Settings, Summary, Target, Use, Watch, coded, halves, numbers, tensors};
+use super::{Place, Recipe, Settings, Summary, Target, Use, Watch, halves, tensors};
 use crate::checkpoint::ggml::{BLOCK_TYPES, BlockType};
 use crate::checkpoint::gguf::{Naming, Stored, Value, stored_row, vocabulary, write_header};
 use crate::checkpoint::{Config, TensorInfo};
 use crate::error::{Error, Result};
 use crate::model::rope_factors;
-use crate::quantize::{Coded, Quantizer, Zeros};
+use crate::quantize::{Coded, Zeros};
 use crate::text::Tokenizer;
 use serde_json::Value as Json;
 use std::path::Path;
@@ -48,11 +48,37 @@ impl Type {
         TYPES.iter().find(|t| t.name == name)
     }
 
+    /// The type of codes of so many bits, 4 or 8, or of floats.
+    pub fn of_bits(bits: u32, symmetric: bool) -> Option<&'static Type> {
+        Type::named(match (bits, symmetric) {
+            (16, _) => "f16",
+            (8, _) => "q8_0",
+            (_, true) => "q4_0",
+            (_, false) => "q4_1",
+        })
+    }
+
+    /// Bytes of a matrix of that type; none where it has no whole blocks.
+    pub fn bytes(&self, [rows, cols]: [usize; 2]) -> Option<u64> {
+        let weights = rows.checked_mul(cols)?;
+        let bytes = match self.block() {
+            Some(block) if cols.is_multiple_of(BLOCK) => (weights / BLOCK).checked_mul(block.bytes)?,
+            Some(_) => return None,
+            None => weights.checked_mul(2)?,
+        };
+        Some(bytes as u64)
+    }
+
+    /// How matrices of that type are quantized; none for 16-bit floats.
+    pub fn settings(&self, settings: Settings) -> Option<Settings> {
+        self.codes.map(|(bits, _)| Settings { bits, group: BLOCK, ..settings })
+    }
+
     fn block(&self) -> Option<&'static BlockType> {
         BLOCK_TYPES.iter().find(|block| block.name.eq_ignore_ascii_case(self.name))
     }
 
-    /// Writes the model to the file `out`.
+    /// Writes the model to the file `out`; what the recipe says of bits holds where it is other than the type's.
     ///
     /// # Errors
     /// When `out` is there and not to be replaced, GGUF files cannot say what the model or its tokenizer is, a weight is
@@ -60,7 +86,7 @@ impl Type {
     pub fn write(
         &self,
         model: &Description<'_>,
-        quantizer: &'static Quantizer,
+        recipe: &mut Recipe<'_>,
         (out, force): (&Path, bool),
         watch: &mut Watch<'_>,
     ) -> Result<Summary> {
@@ -72,7 +98,8 @@ impl Type {
         metadata.extend(self.general(model.name));
         metadata.extend(tokenizer(model, &config)?);
 
-        let jobs = self.jobs(model, naming, &mut summary)?;
+        let jobs = self.jobs(model, naming, recipe, &mut summary)?;
+        recipe.plan(jobs.iter().filter(|job| job.settings.is_some()).map(|job| job.info.name.as_str()));
         let mut stored: Vec<Stored> = jobs.iter().map(|job| job.stored.clone()).collect();
         let factors = rope_factors(config.rope);
         stored.extend(factors.as_ref().map(|factors| Stored {
@@ -87,16 +114,13 @@ impl Type {
         file.write(0, &header)?;
         let mut coded_bytes = 0;
         for (job, &at) in jobs.iter().zip(&offsets) {
-            let mut values = numbers(model.checkpoint, job.info)?;
+            let mut values = recipe.numbers(model.checkpoint, job.info)?;
             if naming.turned(&job.stored.name) {
                 values = turned(&values, job.info, config.head_dim)?;
             }
-            let bytes = match (job.block, self.codes) {
-                (Some(block), Some((bits, zeros))) => {
-                    let symmetric = zeros == Zeros::Middle;
-                    let settings = Settings { quantizer, bits, group: BLOCK, symmetric };
-                    let coded = coded(job.info, &values, &settings, zeros)?;
-                    summary.add(&job.info.name, &values, &coded);
+            let bytes = match (&job.block, &job.settings) {
+                (Some((block, zeros)), Some(settings)) => {
+                    let coded = recipe.coded(job.info, &values, (settings, *zeros), &mut summary, watch)?;
                     coded_bytes += job.stored.bytes as u64;
                     blocks(block, &coded)
                 }
@@ -110,6 +134,7 @@ impl Type {
             file.write(at, &factors.iter().flat_map(|f| f.to_le_bytes()).collect::<Vec<u8>>())?;
         }
         file.finish()?;
+        summary.unscaled = std::mem::take(&mut recipe.unscaled);
         summary.finish(coded_bytes);
         place.finish()?;
         Ok(summary)
@@ -129,6 +154,7 @@ impl Type {
         &self,
         model: &Description<'a>,
         naming: Naming,
+        recipe: &Recipe<'_>,
         summary: &mut Summary,
     ) -> Result<Vec<Job<'a>>> {
         let mut jobs = Vec::new();
@@ -137,16 +163,29 @@ impl Type {
                 return Err(Error::tensor(&info.name, "has no name in GGUF files of this architecture"));
             };
             let cols = info.shape.last().copied().unwrap_or(1);
-            let block = self.block().filter(|_| of == Use::Quantize && cols.is_multiple_of(BLOCK));
+            let own = recipe.stored.get(&info.name).map(|stored| stored.bits);
+            let own = own.filter(|&bits| self.codes.is_none_or(|(usual, _)| usual != bits));
+            let kind = own.map_or(Some(self), |bits| Type::of_bits(bits, recipe.settings.symmetric));
+            let kind = kind.filter(|_| of == Use::Quantize && cols.is_multiple_of(BLOCK));
+            let block = kind.and_then(|kind| Some((kind.block()?, kind.codes?.1)));
+            let settings = kind.and_then(|kind| kind.settings(recipe.settings));
+            if own == Some(16) && of == Use::Quantize {
+                summary.floats += info.elements as u64;
+            }
             let (kind, bytes) = match (block, of) {
-                (Some(block), _) => (block.id, info.elements / BLOCK * block.bytes),
+                (Some((block, _)), _) => (block.id, info.elements / BLOCK * block.bytes),
                 (None, Use::Copy) => (F32, info.elements * 4),
                 (None, _) => (F16, info.elements * 2),
             };
             if block.is_none() && of != Use::Copy {
                 summary.kept.push(info.name.strip_suffix(".weight").unwrap_or(&info.name).to_owned());
             }
-            jobs.push(Job { info, block, stored: Stored { name, shape: info.shape.clone(), kind, bytes } });
+            jobs.push(Job {
+                info,
+                block,
+                settings,
+                stored: Stored { name, shape: info.shape.clone(), kind, bytes },
+            });
         }
         Ok(jobs)
     }
@@ -155,7 +194,10 @@ impl Type {
 /// A tensor, where it comes from and what it becomes.
 struct Job<'a> {
     info: &'a TensorInfo,
-    block: Option<&'static BlockType>,
+    /// The type of its blocks, and what it holds of a grid.
+    block: Option<(&'static BlockType, Zeros)>,
+    /// How it is quantized.
+    settings: Option<Settings>,
     stored: Stored,
 }
 

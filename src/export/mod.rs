@@ -5,22 +5,32 @@
 //!
 //! What is written lies under a temporary name until it is whole ([`Place`]).
 
+mod budget;
+mod calibration;
 mod card;
 mod compressed_tensors;
 mod directory;
 pub mod gguf;
 mod gptq;
 mod place;
+mod recipe;
+mod scaling;
+mod sensitivity;
+mod summary;
 
+pub use calibration::Calibration;
 pub use directory::Description;
 pub use place::Place;
+pub use recipe::{Recipe, Settings, Stored};
+pub use scaling::Scaling;
+pub use sensitivity::{Budget, Part, choose as choose_bits};
+pub use summary::{Kind, Summary};
 
 use crate::checkpoint::{Checkpoint, Dtype, Encoding, TensorInfo};
 use crate::error::{Error, Result};
-use crate::quantize::{Coded, Flaw, Quantizer, Zeros};
+use crate::quantize::{Coded, Flaw, Zeros};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use serde::Serialize;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -41,8 +51,11 @@ pub struct Layout {
     may_keep: bool,
     /// The bytes of each piece.
     encode: fn(&Settings, &Coded) -> Vec<Vec<u8>>,
-    /// The `quantization_config`; `kept` are the names of the matrices that are floats, less `.weight`.
-    config: fn(&Settings, kept: &[String]) -> Value,
+    /// Whether matrices may be stored in several ways.
+    pub mixes: bool,
+    /// The `quantization_config`: how matrices are stored, those that are stored otherwise by name, and `kept`, the names of
+    /// those that are floats. Names are less `.weight`.
+    config: fn(&Settings, others: &[Others], kept: &[String]) -> Value,
 }
 
 impl std::fmt::Debug for Layout {
@@ -51,18 +64,8 @@ impl std::fmt::Debug for Layout {
     }
 }
 
-/// How a model is quantized.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// What chooses scales and codes.
-    pub quantizer: &'static Quantizer,
-    /// Bits of a code, 4 or 8.
-    pub bits: u32,
-    /// Columns that share a scale.
-    pub group: usize,
-    /// Whether codes are counted from the middle.
-    pub symmetric: bool,
-}
+/// Matrices that are stored otherwise than most, and how.
+type Others = (Settings, Vec<String>);
 
 /// The tensors of a matrix, or why it cannot be held.
 type Pieces = std::result::Result<Vec<Piece>, String>;
@@ -81,71 +84,6 @@ impl Piece {
     }
 }
 
-/// What became of a model.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Summary {
-    /// Matrices that are codes now.
-    pub matrices: usize,
-    /// Matrices that are 16-bit floats.
-    pub kept: Vec<String>,
-    /// Bytes of the weights before.
-    pub bytes_before: u64,
-    /// Bytes of the weights now, headers included.
-    pub bytes: u64,
-    /// Bits of a weight of the quantized matrices, scales and zeros included.
-    pub bits_per_weight: f64,
-    /// Σ (w − ŵ)² / Σ w² over the quantized matrices.
-    pub relative_error: f64,
-    /// The same by kinds of matrix, in the order of their names.
-    pub kinds: Vec<Kind>,
-}
-
-/// Matrices of one kind, as `mlp.up_proj`, over all layers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Kind {
-    /// The end of their names.
-    pub kind: String,
-    /// How many there are.
-    pub matrices: usize,
-    /// Weights in all of them.
-    pub weights: u64,
-    /// Σ (w − ŵ)² / Σ w²
-    pub relative_error: f64,
-    #[serde(skip)]
-    error: f64,
-    #[serde(skip)]
-    power: f64,
-}
-
-impl Summary {
-    /// Counts a quantized matrix.
-    fn add(&mut self, name: &str, weights: &[f32], coded: &Coded) {
-        let stem = name.strip_suffix(".weight").unwrap_or(name);
-        // All that comes after the number of the layer, and of an expert if there is one.
-        let kind = stem.rsplit('.').take_while(|part| !numbered(part)).collect::<Vec<_>>();
-        let kind = kind.into_iter().rev().collect::<Vec<_>>().join(".");
-        let place = self.kinds.binary_search_by(|k| k.kind.as_str().cmp(&kind)).unwrap_or_else(|place| {
-            self.kinds.insert(place, Kind { kind, ..Kind::default() });
-            place
-        });
-        let kind = &mut self.kinds[place];
-        kind.matrices += 1;
-        kind.weights += weights.len() as u64;
-        kind.error += coded.squared_error(weights);
-        kind.power += weights.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
-        self.matrices += 1;
-    }
-
-    /// Works out what is told of all.
-    fn finish(&mut self, coded_bytes: u64) {
-        let ratio = |error: f64, power: f64| if power > 0.0 { error / power } else { 0.0 };
-        self.kinds.iter_mut().for_each(|kind| kind.relative_error = ratio(kind.error, kind.power));
-        let sum = |of: fn(&Kind) -> f64| self.kinds.iter().map(of).sum::<f64>();
-        self.relative_error = ratio(sum(|k| k.error), sum(|k| k.power));
-        self.bits_per_weight = coded_bytes as f64 * 8.0 / sum(|k| k.weights as f64).max(1.0);
-    }
-}
-
 /// What goes on while a model is written.
 pub struct Watch<'a> {
     /// Is told of each so many bytes of the checkpoint done.
@@ -158,10 +96,14 @@ impl Watch<'_> {
     fn done(&mut self, info: &TensorInfo) -> Result<()> {
         (self.progress)(info.stored_bytes());
         match (self.interrupted)() {
-            true => Err(Error::Model("interrupted: nothing is left of what was written".to_owned())),
+            true => Err(interrupted()),
             false => Ok(()),
         }
     }
+}
+
+fn interrupted() -> Error {
+    Error::Model("interrupted: nothing is left of what was written".to_owned())
 }
 
 /// Whether a part of a tensor's name is a number.
@@ -223,6 +165,15 @@ fn tensors(checkpoint: &Checkpoint) -> Result<Vec<(&TensorInfo, Use)>> {
     }
 }
 
+/// The names of the matrices that can become codes.
+///
+/// # Errors
+/// When there are none, or the weights are codes already.
+pub fn matrices(checkpoint: &Checkpoint) -> Result<Vec<String>> {
+    let all = tensors(checkpoint)?.into_iter().filter(|(_, of)| *of == Use::Quantize);
+    Ok(all.map(|(info, _)| info.name.clone()).collect())
+}
+
 /// The numbers of a tensor, all of them finite.
 fn numbers(checkpoint: &Checkpoint, info: &TensorInfo) -> Result<Vec<f32>> {
     let tensor = checkpoint.tensor(&info.name, &info.shape)?;
@@ -235,13 +186,6 @@ fn numbers(checkpoint: &Checkpoint, info: &TensorInfo) -> Result<Vec<f32>> {
         }
         None => Ok(values),
     }
-}
-
-/// Quantizes a matrix.
-fn coded(info: &TensorInfo, values: &[f32], settings: &Settings, zeros: Zeros) -> Result<Coded> {
-    let &[rows, cols] = info.shape.as_slice() else { unreachable!("only matrices are quantized") };
-    let spec = (settings.bits, settings.group, zeros);
-    settings.quantizer.quantize_matrix(values, [rows, cols], spec).map_err(|flaw| flawed(info, flaw))
 }
 
 fn flawed(info: &TensorInfo, Flaw { row, col, value }: Flaw) -> Error {
@@ -302,17 +246,6 @@ impl Target {
     fn finish(self) -> Result<()> {
         self.file.sync_all().map_err(|e| Error::io(&self.path, e))
     }
-}
-
-/// The settings, as a model's card has them.
-fn described(settings: &Settings) -> String {
-    format!(
-        "{} bits, {} in groups of {} weights of a row, scales in 16-bit floats, chosen by `{}`",
-        settings.bits,
-        if settings.symmetric { "codes counted from the middle" } else { "codes counted from a zero" },
-        settings.group,
-        settings.quantizer.name
-    )
 }
 
 /// The name of a path without directories.

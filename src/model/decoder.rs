@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::Packing;
 use crate::kernels::matmul::Activations;
 use crate::kernels::{Activation, Heads, LayerNorm, Matrix, RmsNorm, Rotation, Scale};
-use crate::recording::{Buffer, Recorder};
+use crate::recording::{Buffer, Origin, Recorder};
 
 struct Decoder {
     embedding: Matrix,
@@ -74,6 +74,9 @@ struct PartNorm {
 struct Projection {
     weight: Matrix,
     bias: Option<Buffer>,
+    /// Its tensors, and where factors of its input's columns could go.
+    tensors: Vec<String>,
+    origin: Vec<Origin>,
 }
 
 impl Design {
@@ -132,7 +135,8 @@ impl Design {
         let up = if self.gated { 2 * c.intermediate_size } else { c.intermediate_size };
         let qkv_rows: &[usize] = if names.qkv.len() == 3 { &[q, kv, kv] } else { &[q + 2 * kv] };
         let up_rows: &[usize] = if names.up.len() == 2 { &[up / 2, up / 2] } else { &[up] };
-        let mut projection = |tensors: &[&str], rows: &[usize], cols: usize, biased: bool| {
+        let origins = self.origins(c, layer);
+        let mut projection = |tensors: &[&str], rows: &[usize], cols: usize, biased: bool, origin: usize| {
             let parts = |what: &str| -> Vec<(String, usize)> {
                 let name = |name: &&str| format!("{layer}.{name}.{what}");
                 tensors.iter().map(name).zip(rows.iter().copied()).collect()
@@ -141,14 +145,16 @@ impl Design {
                 true => loader.transposed(&parts("weight"), cols, loader.weights.linear)?,
                 false => loader.matrix(&parts("weight"), cols, loader.weights.linear)?,
             };
-            Ok(Projection { weight, bias: if biased { Some(loader.vectors(&parts("bias"))?) } else { None } })
+            let bias = if biased { Some(loader.vectors(&parts("bias"))?) } else { None };
+            let tensors = parts("weight").into_iter().map(|(name, _)| name).collect();
+            Ok(Projection { weight, bias, tensors, origin: origins[origin].clone() })
         };
-        let qkv = projection(names.qkv, qkv_rows, hidden, qkv)?;
-        let output = projection(&[names.attention_output], &[hidden], q, attention_output)?;
+        let qkv = projection(names.qkv, qkv_rows, hidden, qkv, 0)?;
+        let output = projection(&[names.attention_output], &[hidden], q, attention_output, 1)?;
         let mlp = match self.experts {
             None => Mlp::Dense {
-                up: projection(names.up, up_rows, hidden, mlp)?,
-                down: projection(&[names.down], &[hidden], c.intermediate_size, mlp)?,
+                up: projection(names.up, up_rows, hidden, mlp, 2)?,
+                down: projection(&[names.down], &[hidden], c.intermediate_size, mlp, 3)?,
             },
             Some(choice) => self.load_experts(c, loader, layer, choice)?,
         };
@@ -180,6 +186,39 @@ impl Design {
             mlp,
             after_mlp,
         })
+    }
+
+    /// Where factors of the columns of each projection's input could go: of queries, keys and values, of attention's
+    /// output, of gate and up, of down.
+    fn origins(&self, c: &Config, layer: &str) -> [Vec<Origin>; 4] {
+        let names = self.names;
+        let of = |name: &str, biased: bool, first: usize| -> Vec<Origin> {
+            let tensor = |what: &&str| format!("{layer}.{name}.{what}");
+            let origin = |tensor| Origin { tensor, first, one_plus: self.norm == NormKind::RmsOnePlus };
+            ["weight", "bias"].iter().take(1 + usize::from(biased)).map(tensor).map(origin).collect()
+        };
+        let rows = |name: &str, biased: bool, first: usize| -> Vec<Origin> {
+            of(name, biased, first).into_iter().map(|origin| Origin { one_plus: false, ..origin }).collect()
+        };
+        let own = names.before_attention != names.before_mlp;
+        let norm = |name: Option<&str>| {
+            name.filter(|_| own).map_or(Vec::new(), |name| of(name, self.norm == NormKind::Layer, 0))
+        };
+        let width = c.num_attention_heads * c.head_dim;
+        // A value that several query heads share is several columns.
+        let values = match names.qkv {
+            _ if c.num_attention_heads != c.num_key_value_heads || self.transposed => Vec::new(),
+            [_, _, values] => rows(values, self.biased.qkv, 0),
+            [all] if self.heads == Heads::ByKind => rows(all, self.biased.qkv, 2 * width),
+            _ => Vec::new(),
+        };
+        let up = match names.up {
+            _ if !self.gated || self.transposed => Vec::new(),
+            [_, up] => rows(up, self.biased.mlp, 0),
+            [both] => rows(both, self.biased.mlp, c.intermediate_size),
+            _ => Vec::new(),
+        };
+        [norm(names.before_attention), values, norm(names.before_mlp), up]
     }
 
     fn load_experts(
@@ -281,6 +320,7 @@ impl Norm {
 impl Projection {
     /// `x · Wᵀ + b`
     fn apply(&self, r: &mut Recorder<'_>, x: Activations, name: &'static str) -> Buffer {
+        r.reads(x.values, &self.tensors, &self.origin);
         let out = r.matmul(x, &self.weight, name);
         if let Some(bias) = self.bias {
             r.add_bias(x.rows, x.capacity, bias, out);
@@ -294,6 +334,7 @@ impl Projection {
             let y = self.apply(r, x, "branch");
             return r.rms_norm_add(x.rows, x.capacity, y, norm, to);
         }
+        r.reads(x.values, &self.tensors, &self.origin);
         r.matmul_add(x, &self.weight, to);
         if let Some(bias) = self.bias {
             r.add_bias(x.rows, x.capacity, bias, to);

@@ -10,7 +10,7 @@
 
 use super::{Grid, Quantizer, Zeros, inverse, range};
 
-pub const QUANTIZER: Quantizer = Quantizer { name: "hqq", choose };
+pub const QUANTIZER: Quantizer = Quantizer { name: "hqq", choose, calibrated: None };
 
 /// p of the norm.
 pub const P: f32 = 0.7;
@@ -76,7 +76,9 @@ mod tests {
 
     fn norm(name: &str, weights: &[f32], zeros: Zeros) -> f64 {
         let quantizer = QUANTIZERS.iter().find(|q| q.name == name).unwrap();
-        let coded = quantizer.quantize_matrix(weights, [1, weights.len()], (4, 64, zeros)).unwrap();
+        let coded = quantizer
+            .quantize_matrix(weights, [1, weights.len()], crate::quantize::Spec::new(4, 64, zeros))
+            .unwrap();
         weights.iter().enumerate().map(|(i, &w)| f64::from((coded.value(0, i) - w).abs().powf(P))).sum()
     }
 

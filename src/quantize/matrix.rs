@@ -1,6 +1,6 @@
 //! A whole matrix as codes, as files have it.
 
-use super::{Flaw, Line, Quantizer, Zeros};
+use super::{Flaw, Line, Quantizer, Spec, Statistics};
 use crate::format::Form;
 use half::f16;
 use rayon::prelude::*;
@@ -27,6 +27,21 @@ pub struct Coded {
 }
 
 impl Coded {
+    /// A matrix of zeros.
+    pub(super) fn new([rows, cols]: [usize; 2], Spec { bits, group, zeros, .. }: Spec) -> Self {
+        let groups = cols.div_ceil(group);
+        Coded {
+            rows,
+            cols,
+            bits,
+            group,
+            form: zeros.form(),
+            codes: vec![0; rows * cols],
+            scales: vec![f16::ZERO; rows * groups],
+            zeros: vec![f16::ZERO; rows * groups],
+        }
+    }
+
     /// Groups of a row.
     pub fn groups(&self) -> usize {
         self.cols.div_ceil(self.group)
@@ -52,7 +67,27 @@ impl Coded {
 }
 
 impl Quantizer {
-    /// Quantizes a matrix `[rows, cols]` to `2^bits` states, in groups of `group` columns.
+    /// Quantizes a matrix `[rows, cols]` by what it is multiplied with, where that is known and the quantizer looks at it.
+    ///
+    /// # Errors
+    /// As [`quantize_matrix`](Self::quantize_matrix).
+    ///
+    /// # Panics
+    /// As [`quantize_matrix`](Self::quantize_matrix).
+    pub fn quantize_seen(
+        &self,
+        weights: &[f32],
+        shape: [usize; 2],
+        spec: Spec,
+        seen: Option<&Statistics>,
+    ) -> Result<Coded, Flaw> {
+        match (&self.calibrated, seen.filter(|seen| seen.cols == shape[1])) {
+            (Some(calibrated), Some(seen)) => (calibrated.round)(weights, shape, spec, seen),
+            _ => self.quantize_matrix(weights, shape, spec),
+        }
+    }
+
+    /// Quantizes a matrix `[rows, cols]`.
     ///
     /// # Errors
     /// Row and column of a weight that is not finite, or of a group whose constants are beyond f16.
@@ -63,30 +98,17 @@ impl Quantizer {
         &self,
         weights: &[f32],
         [rows, cols]: [usize; 2],
-        (bits, group, zeros): (u32, usize, Zeros),
+        spec: Spec,
     ) -> Result<Coded, Flaw> {
         assert_eq!(weights.len(), rows * cols, "a matrix of that shape");
-        let groups = cols.div_ceil(group);
-        let mut out = Coded {
-            rows,
-            cols,
-            bits,
-            group,
-            form: zeros.form(),
-            codes: vec![0; rows * cols],
-            scales: vec![f16::ZERO; rows * groups],
-            zeros: vec![f16::ZERO; rows * groups],
-        };
+        let mut out = Coded::new([rows, cols], spec);
+        let groups = out.groups();
         let lines = out.codes.par_chunks_mut(cols.max(1)).zip(out.scales.par_chunks_mut(groups.max(1)));
         let lines = lines.zip(out.zeros.par_chunks_mut(groups.max(1)));
         lines.zip(weights.par_chunks(cols.max(1))).enumerate().try_for_each(
             |(row, (((codes, scales), zero), weights))| {
                 let line = Line { codes, scales, zeros: zero };
-                self.quantize_row(weights, (bits, group, zeros), line).map_err(|(col, value)| Flaw {
-                    row,
-                    col,
-                    value,
-                })
+                self.quantize_row(weights, spec, line).map_err(|(col, value)| Flaw { row, col, value })
             },
         )?;
         Ok(out)

@@ -1,10 +1,14 @@
 //! Quantizers: how scales and codes are chosen for the uniform formats.
 //!
 //! A quantizer looks at one group of weights at a time and chooses its scale and zero; codes then follow by
-//! rounding to the nearest. A quantizer is one file and one line in [`QUANTIZERS`].
+//! rounding to the nearest. One that is [`Calibrated`] looks at a whole matrix, and at what the matrix is multiplied with
+//! ([`Statistics`]). A quantizer is one file and one line in [`QUANTIZERS`].
 //!
 //! A [`Treatment`] asks what a set of states does to a matrix apart from any packed format.
 
+mod awq;
+mod cholesky;
+mod gptq;
 mod grid;
 mod hqq;
 mod lloyd;
@@ -12,10 +16,13 @@ mod matrix;
 mod mse;
 mod nf4;
 mod rtn;
+mod statistics;
 mod treatment;
+mod weighted;
 
 pub use grid::{Grid, Zeros};
 pub use matrix::Coded;
+pub use statistics::Statistics;
 pub use treatment::{Disturb, Granularity, Loss, Scheme, Treatment};
 
 use crate::format::{Affine, TILE_ROWS};
@@ -23,7 +30,8 @@ use grid::{inverse, range};
 use half::f16;
 
 /// Every quantizer there is; the first is the default.
-pub const QUANTIZERS: &[&Quantizer] = &[&mse::QUANTIZER, &rtn::QUANTIZER, &hqq::QUANTIZER];
+pub const QUANTIZERS: &[&Quantizer] =
+    &[&mse::QUANTIZER, &rtn::QUANTIZER, &hqq::QUANTIZER, &gptq::QUANTIZER, &awq::QUANTIZER];
 
 /// The longest group of a packed format.
 pub const LONGEST_GROUP: usize = 128;
@@ -34,6 +42,59 @@ pub struct Quantizer {
     pub name: &'static str,
     /// The grid of so many states for a group of finite weights, before it is rounded to what can be stored of it.
     pub choose: fn(group: &[f32], states: u32, zeros: Zeros) -> Grid,
+    /// What it does where it is known what a matrix is multiplied with; none where it does not look at that.
+    pub calibrated: Option<Calibrated>,
+}
+
+/// How a quantizer uses activations.
+pub struct Calibrated {
+    /// Rounds a matrix `[rows, cols]`.
+    pub round: Round,
+    /// Factors for the columns of matrices that read the same activations, where they are to be multiplied with any.
+    pub factors: Option<Factors>,
+}
+
+/// Rounds a matrix `[rows, cols]` by what it is multiplied with.
+pub type Round = fn(&[f32], [usize; 2], Spec, &Statistics) -> Result<Coded, Flaw>;
+
+/// Factors `[cols]` by rows of the matrices and what these are multiplied with.
+pub type Factors = fn(&[Sample], Spec, &Statistics) -> Vec<f32>;
+
+/// Rows of a matrix.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// `[rows, cols]`
+    pub weights: Vec<f32>,
+    /// How many rows each stands for.
+    pub share: f64,
+}
+
+/// What a matrix is rounded to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spec {
+    /// Bits that a code is stored in, at most 8.
+    pub bits: u32,
+    /// How many numbers a group has, 2 to 2^bits.
+    pub states: u32,
+    /// Columns that share a grid.
+    pub group: usize,
+    /// What can be stored of a grid.
+    pub zeros: Zeros,
+}
+
+impl Spec {
+    /// `2^bits` states in groups of `group`.
+    pub fn new(bits: u32, group: usize, zeros: Zeros) -> Self {
+        Spec { bits, states: 1 << bits, group, zeros }
+    }
+
+    /// What is added to a code in storage: fewer states than codes lie about the middle where that is the zero.
+    fn shift(self) -> u8 {
+        match self.zeros {
+            Zeros::Middle => ((1u32 << self.bits) / 2 - self.states / 2) as u8,
+            _ => 0,
+        }
+    }
 }
 
 impl PartialEq for Quantizer {
@@ -67,28 +128,23 @@ impl Quantizer {
                 scales: &mut out.scales[row * groups..][..groups],
                 zeros: &mut out.zeros[row * groups..][..groups],
             };
-            self.quantize_row(&tile[row * cols..][..cols], (bits, group, Zeros::Free), line)
+            self.quantize_row(&tile[row * cols..][..cols], Spec::new(bits, group, Zeros::Free), line)
                 .map_err(|(col, value)| Flaw { row, col, value })?;
         }
         Ok(())
     }
 
-    /// Quantizes a row in groups of `group` to `2^bits` states; else the column and the value of a weight that cannot
-    /// be held.
-    fn quantize_row(
-        &self,
-        row: &[f32],
-        (bits, group, zeros): (u32, usize, Zeros),
-        out: Line<'_>,
-    ) -> Result<(), (usize, f32)> {
-        let (states, top) = (1u32 << bits, ((1u32 << bits) - 1) as f32);
+    /// Quantizes a row; else the column and the value of a weight that cannot be held.
+    fn quantize_row(&self, row: &[f32], spec: Spec, out: Line<'_>) -> Result<(), (usize, f32)> {
+        let Spec { states, group, zeros, .. } = spec;
+        let (top, shift) = ((states - 1) as f32, spec.shift());
         for (g, (weights, codes)) in row.chunks(group).zip(out.codes.chunks_mut(group)).enumerate() {
             let stored = self.fit(weights, states, zeros).map_err(|i| (g * group + i, weights[i]))?;
             (out.scales[g], out.zeros[g]) = stored;
             let grid = zeros.grid(stored, states);
             let inverse = inverse(grid.scale);
             for (code, &w) in codes.iter_mut().zip(weights) {
-                *code = grid.code(inverse, top, w) as u8;
+                *code = grid.code(inverse, top, w) as u8 + shift;
             }
         }
         Ok(())
@@ -97,9 +153,14 @@ impl Quantizer {
     /// Scale and zero or offset of a group as they are stored; else the place of a weight that cannot be held.
     fn fit(&self, group: &[f32], states: u32, zeros: Zeros) -> Result<(f16, f16), usize> {
         finite(group)?;
-        let (scale, zero) = zeros.stored((self.choose)(group, states, zeros), states);
-        if scale.is_finite() && zero.is_finite() { Ok((scale, zero)) } else { Err(farthest(group)) }
+        held((self.choose)(group, states, zeros), group, states, zeros)
     }
+}
+
+/// Scale and zero or offset of a group's grid as they are stored; else the place of a weight that cannot be held.
+fn held(grid: Grid, group: &[f32], states: u32, zeros: Zeros) -> Result<(f16, f16), usize> {
+    let (scale, zero) = zeros.stored(grid, states);
+    if scale.is_finite() && zero.is_finite() { Ok((scale, zero)) } else { Err(farthest(group)) }
 }
 
 /// Room for a row's codes and, group by group, its constants.
@@ -168,7 +229,7 @@ mod tests {
             let weights: Vec<f32> = weights.iter().map(|w| w * spread + shift).collect();
             for zeros in ALL_ZEROS {
                 let coded = |name: &str| {
-                    Quantizer::named(name).unwrap().quantize_matrix(&weights, [1, 72], (bits, 32, zeros)).unwrap()
+                    Quantizer::named(name).unwrap().quantize_matrix(&weights, [1, 72], Spec::new(bits, 32, zeros)).unwrap()
                 };
                 let [best, plain] = ["mse", "rtn"].map(coded);
                 let (b, p) = (best.squared_error(&weights), plain.squared_error(&weights));
@@ -196,7 +257,7 @@ mod tests {
             let (low, high) = range(&weights);
             for zeros in ALL_ZEROS {
                 let coded =
-                    Quantizer::named("rtn").unwrap().quantize_matrix(&weights, [1, 32], (4, 32, zeros)).unwrap();
+                    Quantizer::named("rtn").unwrap().quantize_matrix(&weights, [1, 32], Spec::new(4, 32, zeros)).unwrap();
                 let step = match zeros {
                     Zeros::Free | Zeros::Offset => (high - low) / 15.0,
                     Zeros::Whole { .. } => (high.max(0.0) - low.min(0.0)) / 14.0,
@@ -257,7 +318,8 @@ mod tests {
             for scale in [0.125f32, if zeros == Zeros::Middle { -0.125 } else { 0.125 }] {
                 let codes: Vec<u8> = (0..64u8).map(|i| (i * 7 + i / 16) % 16).collect();
                 let weights: Vec<f32> = codes.iter().map(|&c| scale * (f32::from(c) - zero)).collect();
-                let found = QUANTIZERS[0].quantize_matrix(&weights, [1, 64], (4, 32, zeros)).unwrap();
+                let found =
+                    QUANTIZERS[0].quantize_matrix(&weights, [1, 64], Spec::new(4, 32, zeros)).unwrap();
                 assert_eq!(found.codes, codes, "{zeros:?}");
                 assert_eq!(found.scales, [f16::from_f32(scale); 2], "{zeros:?}");
                 assert_eq!(found.zeros, [f16::from_f32(other); 2], "{zeros:?}");

@@ -7,7 +7,7 @@ use super::{Grid, LONGEST_GROUP, Quantizer, Zeros, inverse, range};
 use rayon::prelude::*;
 use std::ops::{Div, Mul, Neg, Sub};
 
-pub const QUANTIZER: Quantizer = Quantizer { name: "mse", choose };
+pub const QUANTIZER: Quantizer = Quantizer { name: "mse", choose, calibrated: None };
 
 /// Shares of the range that are tried. Below 0.7 nothing was ever best on bell-shaped groups of 32 to 128.
 const SHARES: [f32; 7] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];

@@ -8,4 +8,5 @@ pub const QUANTIZER: Quantizer = Quantizer {
         let (low, high) = range(group);
         zeros.spanning(low, high, states)
     },
+    calibrated: None,
 };

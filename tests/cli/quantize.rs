@@ -65,7 +65,25 @@ fn wrong_use_is_refused() {
         (&[][..], 2, "--output"),
         (&["-o", &out, "--bits", "3"], 2, "possible values: 4, 8"),
         (&["-o", &out, "--group", "16"], 2, "possible values: 32, 64, 128"),
-        (&["-o", &out, "--quantizer", "best"], 2, "possible values: mse, rtn"),
+        (&["-o", &out, "--quantizer", "best"], 2, "possible values: mse, rtn, hqq, gptq, awq"),
+        (&["-o", &out, "--states", "1"], 2, "1 is not in 2..=256"),
+        (&["-o", &out, "--states", "8", "--bits", "8"], 2, "cannot be used with"),
+        (&["-o", &out, "--bits-for", "down_proj"], 2, "as in down_proj=8"),
+        (&["-o", &out, "--bits-for", "down_proj=5"], 2, "4, 8 or 16"),
+        (&["-o", &out, "--bits-for", "=8"], 2, "expected a part of a name"),
+        (
+            &["-o", &out, "--bits-for", "down_pro_j=8"],
+            2,
+            "\"down_pro_j\" fits no matrix; the first of them are model.",
+        ),
+        (&["-o", &out, "--bits-for", "*=16"], 2, "there is nothing to quantize"),
+        (&["-o", &out, "--bits-for", "down_proj=8", "--to", "gptq"], 2, "gptq stores all matrices alike"),
+        (&["-o", &out, "--auto-bits", "5", "--to", "gptq"], 2, "gptq stores all matrices alike"),
+        (&["-o", &out, "--auto-bits", "3"], 2, "expected 4 to 16 bits a weight"),
+        (&["-o", &out, "--auto-bits", "nan"], 2, "expected 4 to 16 bits a weight"),
+        (&["-o", &out, "--auto-bits", "5", "--bits-for", "up=8"], 2, "cannot be used with"),
+        (&["-o", &out, "--calibration", "text.txt"], 2, "--calibration is for --quantizer gptq or awq"),
+        (&["-o", &out, "--calibration-tokens", "0", "--quantizer", "gptq"], 2, "--calibration-tokens"),
         (&["-o", &out, "--to", "awq"], 2, "possible values: compressed-tensors, gptq, gguf"),
         (&["-o", &out, "--to", "gguf"], 2, "expected a name that ends with .gguf"),
         (&["-o", &out, "--type", "q4_0"], 2, "--type q4_0 is for --to gguf"),
@@ -145,4 +163,113 @@ fn files_are_arms_of_the_experiment() {
     let file = stretched.file("f.gguf").to_str().unwrap().to_owned();
     run(&["quantize", "-m", stretched.path(), "-o", &file, "--type", "f16"]).ok();
     ab(stretched.path(), &format!("f16,{file}")).failed(2, "its stretch of positions is None", "positions");
+}
+
+/// With a text, with the one that ships, and with texts that are none.
+#[test]
+fn calibration_reads_a_text() {
+    let model = model();
+    let out = |name: &str| model.file(name).to_str().unwrap().to_owned();
+    model.write("text.txt", &"The other thing is that he was not there, and so on. ".repeat(12));
+    let text = out("text.txt");
+    for (args, name, source, unscaled) in [
+        (&["--quantizer", "gptq", "--calibration", &text][..], "a", text.as_str(), 0),
+        (&["--quantizer", "awq", "--calibration", &text], "b", text.as_str(), 2),
+        (
+            &["--quantizer", "gptq", "--calibration-tokens", "70"],
+            "c",
+            "the text that ships with the program",
+            0,
+        ),
+        (
+            &["--quantizer", "awq", "--symmetric", "--calibration-tokens", "70"],
+            "d.gguf",
+            "the text that ships with the program",
+            2,
+        ),
+    ] {
+        let path = out(name);
+        let common = ["quantize", "-m", model.path(), "-o", &path, "-d", "cpu", "--json"];
+        let told = run(&[&common[..], args].concat()).json();
+        assert_eq!(told["calibration"]["text"], source, "{name}");
+        let tokens = told["calibration"]["tokens"].as_u64().unwrap();
+        assert!(tokens == 70 || source == text && tokens > 100, "{name}: {tokens}");
+        assert_eq!(told["unscaled"].as_array().unwrap().len(), unscaled, "{name}");
+        assert_eq!(told["unseen"], json!([]), "{name}");
+        run(&["-m", &path, "-d", "cpu", "-n", "5", "--json", "The other"]).json();
+    }
+    // Which rows an expert sees is not known.
+    let experts = Model::copy("qwen3-moe");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), experts.file(file)).unwrap();
+    }
+    let path = out("experts");
+    let common = ["quantize", "-m", experts.path(), "-o", &path, "-d", "cpu", "--json", "--force"];
+    let told = run(&[&common[..], &["--quantizer", "gptq"]].concat()).json();
+    assert_eq!((told["unseen"].as_array().unwrap().len(), &told["matrices"]), (30, &json!(38)));
+    let told = run(&[&common[..], &["--auto-bits", "5.5"]].concat()).json();
+    assert_eq!(told["parts"].as_array().unwrap().len(), 2 * 3);
+    // Half of a character of two bytes.
+    std::fs::write(model.file("half.txt"), b"The other th\xc3").unwrap();
+    std::fs::File::create(model.file("huge.txt")).unwrap().set_len(1 << 40).unwrap();
+    model.write("empty.txt", "");
+    model.write("blank.txt", " \n\t ");
+    let refused = out("refused");
+    for (file, problem) in [
+        ("half.txt", "is not UTF-8 text: byte 12 is no character"),
+        ("huge.txt", "expected a shorter text"),
+        ("empty.txt", "holds no text to calibrate on"),
+        ("blank.txt", "holds no text to calibrate on"),
+        ("absent.txt", "absent.txt"),
+        ("", "directory"),
+    ] {
+        let file = out(file);
+        let args =
+            ["quantize", "-m", model.path(), "-o", &refused, "--quantizer", "gptq", "--calibration", &file];
+        run(&[&args[..], &["-d", "cpu"]].concat()).failed(1, problem, &file);
+    }
+    assert!(!model.file("refused").exists());
+}
+
+/// Matrices stored otherwise, by name and by a budget that is not exceeded, and fewer states.
+#[test]
+fn bits_differ_by_matrix() {
+    let model = Model::copy("llama-gqa-llama3");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), model.file(file)).unwrap();
+    }
+    let out = |name: &str| model.file(name).to_str().unwrap().to_owned();
+    let quantize = |name: &str, args: &[&str]| {
+        let path = out(name);
+        let common = ["quantize", "-m", model.path(), "-o", &path, "-d", "cpu", "--json"];
+        run(&[&common[..], args].concat()).json()
+    };
+    let told = quantize("a", &["--bits-for", "q_proj=8", "--bits-for", "*.layers.1.self_attn.*=16"]);
+    assert_eq!(told["stored"], json!({"4 bits / 32": 7, "8 bits / 32": 1}));
+    assert_eq!(run(&["inspect", &out("a"), "--json"]).json()["problem"], json!(null));
+    let told = quantize("b.gguf", &["--bits-for", "q_proj=8", "--bits-for", "layers.1.self_attn.q=4"]);
+    assert_eq!(told["stored"], json!({"4 bits / 32": 11, "8 bits / 32": 1}));
+    let told = quantize("c", &["--states", "6"]);
+    assert_eq!((&told["states"], &told["bits"]), (&json!(6), &json!(4)));
+    let told = quantize("d", &["--states", "17"]);
+    assert_eq!((&told["states"], &told["bits"]), (&json!(17), &json!(8)));
+
+    let mut last = f64::INFINITY;
+    for (name, average) in [("e", "4.7"), ("f", "6"), ("g", "9")] {
+        let told = quantize(name, &["--auto-bits", average, "--calibration-tokens", "200"]);
+        let found = told["bits_per_weight"].as_f64().unwrap();
+        assert!(found <= average.parse::<f64>().unwrap(), "{average}: {found}");
+        let error = told["relative_error"].as_f64().unwrap();
+        assert!(error < last, "{average}: {error} {last}");
+        last = error;
+        let parts = told["parts"].as_array().unwrap();
+        assert!(parts.iter().all(|part| part["kl"].as_f64().unwrap() > 0.0), "{told}");
+        run(&["-m", &out(name), "-d", "cpu", "-n", "5", "--json", "The other"]).json();
+    }
+    let path = out("h");
+    let args = ["quantize", "-m", model.path(), "-o", &path, "-d", "cpu", "--auto-bits", "4.1"];
+    run(&args).failed(2, "--auto-bits is 4.1, the least that can be stored is 4.", "too little");
+    let args = ["--auto-bits", "5.5", "--calibration-tokens", "200"];
+    let told = quantize("i.gguf", &args);
+    assert!(told["bits_per_weight"].as_f64().unwrap() <= 5.5, "{told}");
 }

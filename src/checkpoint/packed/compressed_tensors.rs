@@ -31,30 +31,34 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
         .flatten()
         .map(|(_, group)| &group["weights"])
         .collect();
-    // Which matrix belongs to which group of the configuration is told by patterns of names; where they are all
-    // stored alike, none need be read.
+    // Which matrix belongs to which group of the configuration is told by patterns of names; of how many bits a code has,
+    // the tensors' own shapes tell as much.
     let bits: Vec<Option<u64>> = kinds.iter().map(|weights| weights["num_bits"].as_u64()).collect();
-    let bits = match bits[..] {
-        [Some(bits @ (4 | 8)), ref others @ ..] if others.iter().all(|other| *other == Some(bits)) => {
-            bits as u32
-        }
-        _ => return settings.wrong("config_groups", "weights of 4 or of 8 bits, the same in every group"),
+    let mut bits: Vec<u32> = match bits.iter().all(|bits| matches!(bits, Some(4 | 8))) {
+        true => bits.into_iter().flatten().map(|bits| bits as u32).collect(),
+        false => return settings.wrong("config_groups", "weights of 4 or of 8 bits"),
     };
+    bits.sort_unstable();
+    bits.dedup();
+    if bits.is_empty() {
+        return settings.wrong("config_groups", "weights of 4 or of 8 bits");
+    }
     if kinds.iter().any(|weights| weights["type"].as_str().is_some_and(|kind| kind != "int")) {
         return settings.wrong("config_groups", "weights of type \"int\"");
     }
     let find = |stem: &str| -> Result<Found, String> {
         let [rows, words] = tensors.matrix(stem, "weight_packed", WORDS)?;
-        let per_word = 32 / bits as usize;
         tensors.expect(stem, "weight_shape", &[Dtype::I64, Dtype::I32], &[2])?;
-        let cols =
-            shape(tensors, stem).filter(|shape| shape[0] == rows && shape[1].div_ceil(per_word) == words);
-        let Some([_, cols]) = cols else {
+        let shape = shape(tensors, stem).filter(|shape| shape[0] == rows);
+        let fits =
+            |cols: usize| bits.iter().copied().find(|&bits| cols.div_ceil(32 / bits as usize) == words);
+        let Some((cols, bits)) = shape.and_then(|[_, cols]| Some((cols, fits(cols)?))) else {
             return Err(format!(
                 "{stem}weight_shape does not fit weight_packed of shape {:?}",
                 [rows, words]
             ));
         };
+        let per_word = 32 / bits as usize;
         let [scale_rows, groups] = tensors.matrix(stem, "weight_scale", FLOATS)?;
         if scale_rows != rows || groups == 0 || !cols.is_multiple_of(groups) {
             let found = format!("{stem}weight_scale has shape {:?}", [scale_rows, groups]);

@@ -77,8 +77,10 @@ impl Treatment {
                 let problem = "a quantizer is for evenly spaced states, as in q4:32@rtn";
                 return Err(wrong(problem.to_owned()));
             }
-            Some(name) => Quantizer::named(name).ok_or_else(|| {
-                let names: Vec<&str> = QUANTIZERS.iter().map(|q| q.name).collect();
+            Some(name) => Quantizer::named(name).filter(|q| q.calibrated.is_none()).ok_or_else(|| {
+                // Those that look at activations are for `infer quantize`, whose files can be arms.
+                let known = QUANTIZERS.iter().filter(|q| q.calibrated.is_none());
+                let names: Vec<&str> = known.map(|q| q.name).collect();
                 wrong(format!("quantizer {name:?}, expected {}, as in q4:32@rtn", names.join(" or ")))
             })?,
         };

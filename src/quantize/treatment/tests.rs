@@ -25,7 +25,7 @@ fn packed_formats_hold_the_same_numbers() {
     for (cols, group) in [(96, 32), (200, 64), (320, 128), (8, 32)] {
         let weights = weights(TILE_ROWS * cols, group as u64);
         for (kind, bits) in [("q4", 4), ("q8", 8)] {
-            for quantizer in QUANTIZERS {
+            for quantizer in QUANTIZERS.iter().filter(|q| q.calibrated.is_none()) {
                 let mut tile = Affine::new(cols, group);
                 quantizer.quantize(&weights, bits, &mut tile).unwrap();
                 let (values, _) = applied(&format!("{kind}:{group}@{}", quantizer.name), &weights, cols);

@@ -274,6 +274,11 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let (goal, settings) = args.goal()?;
     let name = args.model.as_deref().filter(|name| !name.is_empty()).unwrap_or(shipped::NAME);
     let found = session::Description::named(name)?;
+    if found.checkpoint.aside() > 0 {
+        let problem =
+            "is one part of a model: what would be written has its configuration and not all of its tensors";
+        return Err(Error::Model(format!("{name}: {problem}; quantize the text model's own checkpoint")));
+    }
     if TRANSPOSED.contains(&found.config.architecture.as_str()) {
         let problem = "has its matrices the other way around, which no layout of codes has";
         return Err(Error::Model(format!("{}: {problem}", found.config.architecture)));

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// A measurement goes on for at least this long, three times.
 const LONG_ENOUGH: Duration = Duration::from_millis(8);
 
+/// Matrices of different layers that are multiplied with in turn: more than caches hold.
+const LAYERS: usize = 8;
+
 /// What is usual is given up only for what takes this much of its time, or less.
 const WORTH_IT: f64 = 0.95;
 
@@ -95,12 +98,13 @@ impl Tuner {
 
     /// Measures every variant of some products, and keeps what was found.
     fn measure(&mut self, executor: &mut dyn Executor, products: Vec<(String, usize, Matrix)>) -> Result<()> {
+        let mut alike: BTreeMap<String, (usize, Vec<Matrix>)> = BTreeMap::new();
         for (name, capacity, weight) in products {
-            if self.choices.0.contains_key(&name) {
-                continue;
-            }
+            alike.entry(name).or_insert_with(|| (capacity, Vec::new())).1.push(weight);
+        }
+        for (name, (capacity, weights)) in alike {
             (self.progress)(&name);
-            let times = self.times_of(executor, capacity, &weight)?;
+            let times = self.times_of(executor, capacity, &weights[..weights.len().min(LAYERS)])?;
             let Some(variant) = best(&times) else { continue };
             self.choices.0.insert(name.clone(), variant);
             let microseconds = times.iter().map(|(variant, time)| (variant.to_string(), *time)).collect();
@@ -109,13 +113,15 @@ impl Tuner {
         self.save()
     }
 
-    /// What each variant takes in microseconds, the usual one first.
+    /// What each variant takes in microseconds, the usual one first: by the matrices of all layers in turn, as in a step,
+    /// where none is in any cache any more.
     fn times_of(
         &mut self,
         executor: &mut dyn Executor,
         capacity: usize,
-        weight: &Matrix,
+        weights: &[Matrix],
     ) -> Result<Vec<(Variant, f64)>> {
+        let Some(weight) = weights.first() else { return Ok(Vec::new()) };
         let lens =
             [size_of::<Row>(), weight.cols * 4, weight.stride() * 4].map(|bytes| (capacity * bytes) as u64);
         let small = |buffers: &[Buffer; 3]| buffers.iter().zip(lens).any(|(buffer, len)| buffer.len < len);
@@ -132,9 +138,11 @@ impl Tuner {
         let mut times = Vec::new();
         for variant in Recorder::new(&capabilities).candidates(capacity, weight) {
             let mut r = Recorder::new(&capabilities);
-            r.matmul_as(variant, Activations { rows, capacity, values }, weight, out, false);
+            for weight in weights {
+                r.matmul_as(variant, Activations { rows, capacity, values }, weight, out, false);
+            }
             let prepared = executor.prepare(r.finish())?;
-            let took = seconds(executor, prepared, LONG_ENOUGH)? * 1e6;
+            let took = seconds(executor, prepared, LONG_ENOUGH)? * 1e6 / weights.len() as f64;
             times.push((variant, (took * 10.0).round() / 10.0));
         }
         Ok(times)

@@ -81,7 +81,7 @@ pub struct Args {
     #[arg(help_heading = "Tests")]
     repetitions: usize,
     /// Run each test once more, print the time that each kernel takes, and write every dispatch to a file that
-    /// chrome://tracing and ui.perfetto.dev show
+    /// chrome://tracing and ui.perfetto.dev show. Rows that are not in use count in the shares, though they are skipped
     #[arg(long, value_name = "FILE.json", help_heading = "Tests")]
     profile: Option<PathBuf>,
     /// What to print: a table, or all figures [default: md; json with --json]

@@ -1,6 +1,6 @@
 //! `infer bench`: every form of output, and what cannot be measured.
 
-use super::run::{llama, run};
+use super::run::{llama, run, run_with};
 use serde_json::Value;
 
 #[test]
@@ -56,4 +56,60 @@ fn what_does_not_fit_or_says_nothing_is_refused() {
         let args = [&["bench", "-m", &model, "-d", "cpu"], args].concat();
         run(&args).failed(2, says, &format!("{args:?}"));
     }
+}
+
+/// Every dispatch of every test, one after the other, and a table of them.
+#[test]
+fn a_profile_tells_time_by_kernel() {
+    let model = llama();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let args = ["bench", "-m", &model, "-d", "cpu", "-b", "4", "-p", "9", "-n", "2", "-r", "1", "--profile"];
+    let ran = run(&[&args[..], &[file.to_str().unwrap()]].concat()).ok();
+    for said in ["pp9: ", "tg2: ", "matmul_", "attention_", "of flops"] {
+        assert!(ran.out.contains(said), "{said}: {}", ran.out);
+    }
+    let trace: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let tests: Vec<&Value> = events.iter().filter(|e| e["ph"] == "M").map(|e| &e["args"]["name"]).collect();
+    assert!(tests.len() == 2 && tests[0].as_str().unwrap().ends_with("pp9"), "{tests:?}");
+    // Two tokens after the first one: two steps, which are alike.
+    let of = |step: u64| -> Vec<&Value> {
+        let here = |e: &&Value| e["tid"] == 1 && e["args"]["step"] == step;
+        events.iter().filter(here).map(|e| &e["name"]).collect()
+    };
+    assert!(of(0).len() > 10 && of(0) == of(1) && of(2).is_empty(), "{:?} {:?}", of(0), of(1));
+}
+
+/// What is measured is kept, and used until it is not wanted.
+#[test]
+fn kernels_are_measured_once() {
+    let model = llama();
+    let cache = tempfile::tempdir().unwrap();
+    let env = [("XDG_CACHE_HOME", cache.path().to_str().unwrap())];
+    let args = ["-m", &model, "-d", "cpu", "--temp", "0", "-n", "4", "The other thing"];
+    let measured = run_with(&[&args[..], &["--tune"]].concat(), &env, b"").ok();
+    assert!(measured.err.contains("measuring q4/32 "), "{}", measured.err);
+    let files: Vec<_> =
+        std::fs::read_dir(cache.path().join("sixteen-states/tuning")).unwrap().flatten().collect();
+    let [file] = &files[..] else { panic!("one file: {files:?}") };
+    let found: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
+    let (name, product) = found["products"].as_object().unwrap().iter().next().unwrap();
+    assert!(name.ends_with(" rows") && product["microseconds"].as_object().unwrap().len() > 1, "{found}");
+    assert!(product["microseconds"][product["variant"].as_str().unwrap()].is_number(), "{found}");
+
+    let again = run_with(&[&args[..], &["--tune"]].concat(), &env, b"").ok();
+    assert!(!again.err.contains("measuring"), "{}", again.err);
+    let without = run_with(&[&args[..], &["--no-tune"]].concat(), &env, b"").ok();
+    assert_eq!((&again.out, &without.out), (&measured.out, &measured.out));
+    run(&[&args[..], &["--tune", "--no-tune"]].concat()).failed(2, "cannot be used with", "both");
+    // What is there but makes no sense counts for nothing.
+    std::fs::write(file.path(), "{\"products\": 3}").unwrap();
+    assert_eq!(run_with(&args, &env, b"").ok().out, measured.out);
+}
+
+#[test]
+fn a_shape_is_measured_without_a_model() {
+    run(&["bench", "--shape", "9b"]).failed(2, "135m", "a shape that there is not");
+    run(&["bench", "--shape", "1b", "-m", "x"]).failed(2, "cannot be used with", "a shape and a model");
 }

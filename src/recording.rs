@@ -5,7 +5,8 @@
 
 use crate::capabilities::Capabilities;
 use crate::error::Result;
-use crate::kernels::{Choices, Matrix};
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
@@ -161,10 +162,10 @@ pub struct Dispatch {
 pub struct Recorder<'a> {
     /// What the device can do; kernels choose their variant by it.
     pub capabilities: &'a Capabilities,
-    /// What was measured to be fastest, where anything was.
-    pub choices: Option<&'a Choices>,
-    /// Products that were recorded and not measured: names, rows and weights.
-    pub unmeasured: Vec<(String, usize, Matrix)>,
+    /// What was measured to be fastest, by the names that kernels have for their work, where anything was.
+    pub choices: Option<&'a BTreeMap<String, String>>,
+    /// Work for which nothing was measured, as the kernel that it is for describes it.
+    pub unmeasured: Vec<Box<dyn Any>>,
     dispatches: Vec<Dispatch>,
     temporaries: Vec<u64>,
     pinned: Vec<Buffer>,

@@ -35,7 +35,7 @@ pub use crate::kernels::sample::Sampling;
 use crate::checkpoint::{Checkpoint, Config, Source};
 use crate::error::{Error, Result};
 use crate::kernels::sample::{SampleState, Settings};
-use crate::kernels::{Matrix, NONE};
+use crate::kernels::{NONE, Product};
 use crate::model::{self, CacheShape, Step, Weights};
 use crate::recording::{Buffer, Executor, Prepared, Recorder, Recording};
 use bytemuck::{Pod, Zeroable};
@@ -273,7 +273,7 @@ impl Engine {
         (rows, outputs): (Buffer, Buffer),
         outputs_len: usize,
         results: &[Buffer],
-    ) -> (Recording, Vec<(String, usize, Matrix)>) {
+    ) -> (Recording, Vec<Product>) {
         let arm = &self.arms[self.selected];
         let (vocab, stride) = (self.config.vocab_size, arm.model.logits_stride());
         let mut r = Recorder::new(self.executor.capabilities());
@@ -308,7 +308,7 @@ impl Engine {
                 }
             }
         }
-        let unmeasured = std::mem::take(&mut r.unmeasured);
+        let unmeasured = Product::among(std::mem::take(&mut r.unmeasured));
         (r.finish(), unmeasured)
     }
 

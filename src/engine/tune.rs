@@ -8,7 +8,7 @@ use super::{Engine, Row};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activations;
-use crate::kernels::{Choices, Matrix, Variant};
+use crate::kernels::{Matrix, Product, Variant};
 use crate::recording::{Buffer, Executor, Recorder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,8 +29,8 @@ const MOST_BYTES: u64 = 1 << 20;
 
 /// How kernels are chosen for an engine.
 pub struct Tuner {
-    choices: Choices,
-    measured: BTreeMap<String, Product>,
+    choices: BTreeMap<String, String>,
+    measured: BTreeMap<String, Entry>,
     header: Header,
     path: PathBuf,
     /// Whether what is not known is measured.
@@ -43,7 +43,7 @@ pub struct Tuner {
 
 /// What was measured of a product.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Product {
+struct Entry {
     /// The variant that is used.
     variant: String,
     /// What each of them took.
@@ -63,7 +63,7 @@ struct Header {
 struct File {
     #[serde(flatten)]
     header: Header,
-    products: BTreeMap<String, Product>,
+    products: BTreeMap<String, Entry>,
 }
 
 impl Tuner {
@@ -86,8 +86,7 @@ impl Tuner {
             format!("{} {}", header.device, header.backend).chars().map(plain).take(80).collect();
         let path = directory.join(format!("{name}.json"));
         let measured = read(&path, &header).unwrap_or_default();
-        let known = measured.iter().filter_map(|(name, p)| Some((name.clone(), Variant::named(&p.variant)?)));
-        let choices = Choices(known.collect());
+        let choices = measured.iter().map(|(name, entry)| (name.clone(), entry.variant.clone())).collect();
         Tuner { choices, measured, header, path, measure, progress, buffers: None }
     }
 
@@ -97,18 +96,18 @@ impl Tuner {
     }
 
     /// Measures every variant of some products, and keeps what was found.
-    fn measure(&mut self, executor: &mut dyn Executor, products: Vec<(String, usize, Matrix)>) -> Result<()> {
+    fn measure(&mut self, executor: &mut dyn Executor, products: Vec<Product>) -> Result<()> {
         let mut alike: BTreeMap<String, (usize, Vec<Matrix>)> = BTreeMap::new();
-        for (name, capacity, weight) in products {
+        for Product { name, capacity, weight } in products {
             alike.entry(name).or_insert_with(|| (capacity, Vec::new())).1.push(weight);
         }
         for (name, (capacity, weights)) in alike {
             (self.progress)(&name);
             let times = self.times_of(executor, capacity, &weights[..weights.len().min(LAYERS)])?;
             let Some(variant) = best(&times) else { continue };
-            self.choices.0.insert(name.clone(), variant);
+            self.choices.insert(name.clone(), variant.to_string());
             let microseconds = times.iter().map(|(variant, time)| (variant.to_string(), *time)).collect();
-            self.measured.insert(name, Product { variant: variant.to_string(), microseconds });
+            self.measured.insert(name, Entry { variant: variant.to_string(), microseconds });
         }
         self.save()
     }
@@ -162,7 +161,7 @@ impl Tuner {
 }
 
 /// The measurements of a file that is there, and of the same device.
-fn read(path: &Path, header: &Header) -> Option<BTreeMap<String, Product>> {
+fn read(path: &Path, header: &Header) -> Option<BTreeMap<String, Entry>> {
     let found = std::fs::metadata(path).ok()?;
     if !found.is_file() || found.len() > MOST_BYTES {
         return None;
@@ -188,12 +187,12 @@ impl Engine {
     }
 
     /// What was measured so far.
-    pub(super) fn choices(&self) -> Option<&Choices> {
+    pub(super) fn choices(&self) -> Option<&BTreeMap<String, String>> {
         self.tuner.as_ref().map(|tuner| &tuner.choices)
     }
 
     /// Measures products if that is wanted; whether anything new is known.
-    pub(super) fn measure(&mut self, products: Vec<(String, usize, Matrix)>) -> Result<bool> {
+    pub(super) fn measure(&mut self, products: Vec<Product>) -> Result<bool> {
         let Some(tuner) = self.tuner.as_mut().filter(|tuner| tuner.measure && !products.is_empty()) else {
             return Ok(false);
         };
@@ -224,20 +223,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let device = Cpu::new().capabilities().clone();
         let mut tuner = open(directory.path(), &device);
-        let product = |variant: &str| Product { variant: variant.to_owned(), microseconds: BTreeMap::new() };
+        let product = |variant: &str| Entry { variant: variant.to_owned(), microseconds: BTreeMap::new() };
         tuner.measured.insert("q4/32 8×8, 8 rows".to_owned(), product("uniform 8x4"));
         tuner.measured.insert("q4/32 8×8, 1 rows".to_owned(), product("tile"));
-        tuner.measured.insert("q4/32 8×8, 2 rows".to_owned(), product("cube"));
         tuner.save().unwrap();
-        let again = open(directory.path(), &device).choices.0;
-        assert_eq!(again["q4/32 8×8, 8 rows"], Variant::Uniform { rows: 8, quads: 4 });
-        assert_eq!(again["q4/32 8×8, 1 rows"], Variant::Tile);
-        assert_eq!(again.len(), 2, "there is no variant cube");
+        let again = open(directory.path(), &device).choices;
+        assert_eq!(again["q4/32 8×8, 8 rows"], "uniform 8x4");
+        assert_eq!(again["q4/32 8×8, 1 rows"], "tile");
         let other = Capabilities { driver: "another".to_owned(), ..device.clone() };
-        assert!(open(directory.path(), &other).choices.0.is_empty());
+        assert!(open(directory.path(), &other).choices.is_empty());
         for wrong in ["", "{}", "[1]", "\u{0}", r#"{"products": {"a": {"variant": 1}}}"#] {
             std::fs::write(tuner.path(), wrong).unwrap();
-            assert!(open(directory.path(), &device).choices.0.is_empty(), "{wrong}");
+            assert!(open(directory.path(), &device).choices.is_empty(), "{wrong}");
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::case::{Builder, Compare};
 use super::twin::active;
-use super::variant::{Choices, Shape, UNIFORM_WG, Variant};
+use super::variant::{Product, Shape, UNIFORM_WG, Variant};
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, TILE_ROWS, Tile};
@@ -81,13 +81,14 @@ impl Recorder<'_> {
     fn choose(&mut self, x: Activations, weight: &Matrix) -> Variant {
         let shape = Shape::new(x.capacity, weight);
         let Some(choices) = self.choices else { return shape.usual(self.capabilities) };
-        let name = Choices::name(x.capacity, weight);
-        let measured = choices.0.get(&name).copied();
+        let name = Product::name(x.capacity, weight);
+        let measured = choices.get(&name).and_then(|variant| Variant::named(variant));
         // What a file says need not be possible.
         match measured.filter(|measured| shape.candidates(self.capabilities).contains(measured)) {
             Some(measured) => measured,
             None => {
-                self.unmeasured.push((name, x.capacity, weight.clone()));
+                let product = Product { name, capacity: x.capacity, weight: weight.clone() };
+                self.unmeasured.push(Box::new(product));
                 shape.usual(self.capabilities)
             }
         }

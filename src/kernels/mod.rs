@@ -40,7 +40,7 @@ pub use rms_norm::RmsNorm;
 pub use rope_store::{Heads, Rotation};
 pub use scale::Scale;
 pub use twin::{Invocation, Slot};
-pub use variant::{Choices, Variant};
+pub use variant::{Product, Variant};
 
 use crate::capabilities::Capabilities;
 use crate::format::{Format, Part};

@@ -2,7 +2,7 @@
 
 use super::Matrix;
 use crate::capabilities::Capabilities;
-use std::collections::BTreeMap;
+use std::any::Any;
 use std::fmt;
 
 /// A kernel that multiplies, and how it shares the work out.
@@ -135,28 +135,60 @@ impl Shape {
     }
 }
 
-/// What was measured: for products by name, the variant that was fastest.
-#[derive(Clone, Debug, Default)]
-pub struct Choices(pub BTreeMap<String, Variant>);
+/// A product for which no variant was measured.
+pub struct Product {
+    /// What it is called.
+    pub name: String,
+    /// Rows of x.
+    pub capacity: usize,
+    /// W.
+    pub weight: Matrix,
+}
 
-impl Choices {
+impl Product {
     /// What a product of `capacity` rows with a weight is called.
     pub fn name(capacity: usize, weight: &Matrix) -> String {
         let packing = weight.shards.first().map_or_else(String::new, |shard| shard.packing.name());
         format!("{packing} {}×{}, {capacity} rows", weight.rows, weight.cols)
+    }
+
+    /// The products among what a recorder met and nothing was measured of.
+    pub fn among(unmeasured: Vec<Box<dyn Any>>) -> Vec<Product> {
+        unmeasured.into_iter().filter_map(|one| one.downcast().ok()).map(|product| *product).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Cpu;
-    use crate::recording::Executor;
+
+    /// What WebGPU promises.
+    fn device() -> Capabilities {
+        Capabilities {
+            device: "a device".to_owned(),
+            backend: "none".to_owned(),
+            driver: String::new(),
+            software: false,
+            f16: false,
+            subgroups: None,
+            timestamps: false,
+            immediates: false,
+            cooperative_matrix: false,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_uniform: 64 << 10,
+            window_alignment: 256,
+            max_storage_buffers: 8,
+            max_workgroup_memory: 16 << 10,
+            max_invocations: 256,
+            free_memory: None,
+        }
+    }
 
     #[test]
     fn variants_are_read_as_they_are_written() {
         let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960 };
-        let device = Cpu::new().capabilities().clone();
+        let device = device();
         let all = shape.candidates(&device);
         assert!(all.len() > 8, "{all:?}");
         for variant in all {
@@ -172,7 +204,7 @@ mod tests {
     /// Whatever the shape, rows at a time divide the capacity.
     #[test]
     fn candidates_leave_no_row_over() {
-        let device = Cpu::new().capabilities().clone();
+        let device = device();
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
             for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584 }).candidates(&device) {
                 if let Variant::Uniform { rows, .. } | Variant::Split { rows, .. } = variant {

@@ -2,7 +2,7 @@
 //
 // A workgroup owns one tile, 64 rows of W. Lane = (quad, split): neighbouring lanes read neighbouring quads,
 // and the SPLITS lanes of a quad share its columns, so that even a small matrix keeps many lanes busy.
-// The partial sums meet in workgroup memory.
+// The partial sums meet in workgroup memory. For one row codes serve, not weights: see format/f16.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP,
 // GROUPS, SPLITS, WG = 16 · SPLITS; a format. Grid: (tiles, rows / T).

@@ -45,22 +45,43 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// The same device with every optional feature masked off and every limit at WebGPU's promise.
-    pub fn baseline(&self) -> Self {
+    /// A device that has nothing but what WebGPU promises.
+    pub fn promised(device: &str, backend: &str) -> Self {
         Capabilities {
+            device: device.to_owned(),
+            backend: backend.to_owned(),
+            driver: String::new(),
+            software: false,
             f16: false,
             subgroups: None,
             timestamps: false,
             immediates: false,
             cooperative_matrix: false,
-            max_binding: self.max_binding.min(128 << 20),
-            max_buffer: self.max_buffer.min(256 << 20),
-            max_uniform: self.max_uniform.min(64 << 10),
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            max_uniform: 64 << 10,
             window_alignment: 256,
-            max_storage_buffers: self.max_storage_buffers.min(8),
-            max_workgroup_memory: self.max_workgroup_memory.min(16 << 10),
-            max_invocations: self.max_invocations.min(256),
-            ..self.clone()
+            max_storage_buffers: 8,
+            max_workgroup_memory: 16 << 10,
+            max_invocations: 256,
+            free_memory: None,
+        }
+    }
+
+    /// The same device with every optional feature masked off and every limit at WebGPU's promise.
+    pub fn baseline(&self) -> Self {
+        let promised = Capabilities::promised(&self.device, &self.backend);
+        Capabilities {
+            driver: self.driver.clone(),
+            software: self.software,
+            max_binding: self.max_binding.min(promised.max_binding),
+            max_buffer: self.max_buffer.min(promised.max_buffer),
+            max_uniform: self.max_uniform.min(promised.max_uniform),
+            max_storage_buffers: self.max_storage_buffers.min(promised.max_storage_buffers),
+            max_workgroup_memory: self.max_workgroup_memory.min(promised.max_workgroup_memory),
+            max_invocations: self.max_invocations.min(promised.max_invocations),
+            free_memory: self.free_memory,
+            ..promised
         }
     }
 }

@@ -32,23 +32,12 @@ impl Cpu {
     /// An executor with nothing on it.
     pub fn new() -> Self {
         let capabilities = Capabilities {
-            device: "cpu".to_owned(),
-            backend: "cpu".to_owned(),
             driver: format!("{} threads", rayon::current_num_threads()),
-            software: false,
-            f16: false,
-            subgroups: None,
-            timestamps: false,
-            immediates: false,
-            cooperative_matrix: false,
             max_binding: 1 << 31,
             max_buffer: 1 << 31,
-            max_uniform: 64 << 10,
             window_alignment: 4,
-            max_storage_buffers: 8,
-            max_workgroup_memory: 16 << 10,
-            max_invocations: 256,
             free_memory: crate::memory::available(),
+            ..Capabilities::promised("cpu", "cpu")
         };
         Cpu {
             capabilities,

@@ -11,3 +11,10 @@ fn lying(codes: vec4<u32>, mask: u32) -> vec4<f32> {
 fn dequantize(codes: vec4<u32>, shift: u32, mask: u32, g: Group) -> vec4<f32> {
     return place(vec4<f32>(vec4<i32>((codes >> vec4<u32>(shift)) & vec4<u32>(mask))), g);
 }
+
+// The weights of codes that are what they are.
+fn place_all(c: array<vec4<f32>, 8>, g: Group) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>(
+        place(c[0], g), place(c[1], g), place(c[2], g), place(c[3], g),
+        place(c[4], g), place(c[5], g), place(c[6], g), place(c[7], g));
+}

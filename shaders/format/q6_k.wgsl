@@ -39,8 +39,5 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
 }
 
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    let c = load_codes(tile, quad, block);
-    return array<vec4<f32>, 8>(
-        place(c[0], g), place(c[1], g), place(c[2], g), place(c[3], g),
-        place(c[4], g), place(c[5], g), place(c[6], g), place(c[7], g));
+    return place_all(load_codes(tile, quad, block), g);
 }

@@ -100,7 +100,11 @@ impl Plan {
         let rotation = rotation * if config.rope_local_base_freq.is_some() { 2 } else { 1 };
         // Rows beyond the first few fill nothing more of a processor.
         let prompt_rows = if device.software { PREFILL } else { LONG_PREFILL };
-        let inside = prompt_rows * (2 * config.intermediate_size + 5 * config.hidden_size);
+        // The residual, its norm, and either what an MLP makes or what attention does.
+        let slots = config.num_experts_per_tok.max(1);
+        let heads = config.num_attention_heads + config.num_key_value_heads;
+        let widest = (3 * slots * config.intermediate_size).max(3 * heads * config.head_dim);
+        let inside = prompt_rows * (2 * config.hidden_size + widest);
         let steps = ((PREFILL + options.sequences) * config.vocab_size + inside) as u64 * 4;
         let memory =
             Memory { weight_bytes, kv_bytes, peak_bytes: weight_bytes + kv_bytes + rotation + steps };

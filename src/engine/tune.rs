@@ -90,11 +90,6 @@ impl Tuner {
         Tuner { choices, measured, header, path, measure, progress, buffers: None }
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Measures every variant of some products, and keeps what was found.
     fn measure(&mut self, executor: &mut dyn Executor, products: Vec<Product>) -> Result<()> {
         let mut alike: BTreeMap<String, (usize, Vec<Matrix>)> = BTreeMap::new();
@@ -233,7 +228,7 @@ mod tests {
         let other = Capabilities { driver: "another".to_owned(), ..device.clone() };
         assert!(open(directory.path(), &other).choices.is_empty());
         for wrong in ["", "{}", "[1]", "\u{0}", r#"{"products": {"a": {"variant": 1}}}"#] {
-            std::fs::write(tuner.path(), wrong).unwrap();
+            std::fs::write(&tuner.path, wrong).unwrap();
             assert!(open(directory.path(), &device).choices.is_empty(), "{wrong}");
         }
     }

@@ -49,10 +49,14 @@ pub trait Layout: Debug + Send + Sync {
     }
 
     /// The codes of a row. Only for layouts with a grid.
-    fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]);
+    fn codes(&self, _parts: &[Part<'_>], _row: usize, _codes: &mut [u8]) {
+        unreachable!("{} has no codes that run", self.name())
+    }
 
     /// Scale and zero or offset of each group of a row. Only for layouts with a grid.
-    fn constants(&self, parts: &[Part<'_>], row: usize, constants: &mut [[f32; 2]]);
+    fn constants(&self, _parts: &[Part<'_>], _row: usize, _constants: &mut [[f32; 2]]) {
+        unreachable!("{} has no codes that run", self.name())
+    }
 
     /// The numbers of a row.
     fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {

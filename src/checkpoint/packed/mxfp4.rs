@@ -57,14 +57,6 @@ impl Layout for Mxfp4 {
         None
     }
 
-    fn codes(&self, _: &[Part<'_>], _: usize, _: &mut [u8]) {
-        unreachable!("the states lie at uneven distances")
-    }
-
-    fn constants(&self, _: &[Part<'_>], _: usize, _: &mut [[f32; 2]]) {
-        unreachable!("the states lie at uneven distances")
-    }
-
     fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
         let first = row * self.groups;
         for (g, out) in (first..).zip(out.chunks_exact_mut(GROUP)) {

@@ -37,7 +37,7 @@ Examples:
 
 pp512 is a prompt of 512 tokens, tg128 means 128 tokens one after the other; \"@ d4096\" says that 4096 tokens are in the
 cache before, \"×8\" that 8 texts are under way at once (tok/s is of all of them together). A first run of each test is not
-counted; reading text into tokens and printing are no part of any.";
+counted; reading text into tokens and printing are no part of any. With --tune, the measuring is in the first token's time.";
 
 /// Measure tokens per second, beside what the device can do at most
 ///

@@ -46,8 +46,35 @@ fn add_codes(tile: u32, quad: u32) {
     }
 }
 
-// For several rows of x: by weights, each of which serves all of them.
-fn add_weights(tile: u32, quad: u32) {
+// For several rows of x: by weights, each of which serves all of them. One quad at a time, so that no array of weights is
+// indexed: SwiftShader keeps such arrays in memory.
+fn add_quad(tile: u32, quad: u32) {
+    for (var g = 0u; g < GROUPS; g++) {
+        let group = load_group(tile, quad, g);
+        let end = min((g + 1u) * GROUP, K) / 8u;
+        for (var block = g * GROUP / 8u; block < end; block++) {
+            let w = load_block(tile, quad, block, group);
+            for (var t = 0u; t < T; t++) {
+                let a = x[t * (K / 4u) + block * 2u];
+                let b = x[t * (K / 4u) + block * 2u + 1u];
+                // One after the other: sums of products on the way would need registers.
+                var s = sum[t][0];
+                s += w[0] * a.x;
+                s += w[1] * a.y;
+                s += w[2] * a.z;
+                s += w[3] * a.w;
+                s += w[4] * b.x;
+                s += w[5] * b.y;
+                s += w[6] * b.z;
+                s += w[7] * b.w;
+                sum[t][0] = s;
+            }
+        }
+    }
+}
+
+// The same for several quads, which share each activation that is loaded.
+fn add_quads(tile: u32, quad: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
@@ -63,7 +90,6 @@ fn add_weights(tile: u32, quad: u32) {
                 let a = x[t * (K / 4u) + block * 2u];
                 let b = x[t * (K / 4u) + block * 2u + 1u];
                 for (var q = 0u; q < Q; q++) {
-                    // One after the other: sums of products on the way would need registers.
                     var s = sum[t][q];
                     s += w[q][0] * a.x;
                     s += w[q][1] * a.y;
@@ -95,8 +121,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let quad = n % 64u / 4u;
     if T == 1u {
         add_codes(tile, quad);
+    } else if Q == 1u {
+        add_quad(tile, quad);
     } else {
-        add_weights(tile, quad);
+        add_quads(tile, quad);
     }
     for (var t = 0u; t < T; t++) {
         for (var q = 0u; q < Q; q++) {

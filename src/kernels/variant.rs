@@ -81,10 +81,13 @@ impl Shape {
     pub fn usual(self, device: &Capabilities) -> Variant {
         let uniform = self.uniform_rows(device, MOST_ROWS).filter(|_| device.software);
         match uniform {
-            // Many quads, as long as there are workgroups for a few threads.
+            // Many quads, as long as there are workgroups for a few threads. With several rows, a device whose lanes are four
+            // (SwiftShader, not llvmpipe) is better off with one.
             Some(rows) => {
                 let enough = |&quads: &usize| self.rows >= 4 * quads * UNIFORM_WG * 4;
-                Variant::Uniform { rows, quads: [4, 2].into_iter().find(enough).unwrap_or(1) }
+                let few = rows > 1 && device.subgroups.is_some_and(|(_, most)| most <= 4);
+                let quads = if few { 1 } else { [4, 2].into_iter().find(enough).unwrap_or(1) };
+                Variant::Uniform { rows, quads }
             }
             None if self.capacity <= MOST_ROWS || device.software => self.split(16),
             None => Variant::Tile,
@@ -162,27 +165,8 @@ impl Product {
 mod tests {
     use super::*;
 
-    /// What WebGPU promises.
     fn device() -> Capabilities {
-        Capabilities {
-            device: "a device".to_owned(),
-            backend: "none".to_owned(),
-            driver: String::new(),
-            software: false,
-            f16: false,
-            subgroups: None,
-            timestamps: false,
-            immediates: false,
-            cooperative_matrix: false,
-            max_binding: 128 << 20,
-            max_buffer: 256 << 20,
-            max_uniform: 64 << 10,
-            window_alignment: 256,
-            max_storage_buffers: 8,
-            max_workgroup_memory: 16 << 10,
-            max_invocations: 256,
-            free_memory: None,
-        }
+        Capabilities::promised("a device", "none")
     }
 
     #[test]

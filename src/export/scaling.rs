@@ -27,7 +27,8 @@ pub struct Scaling {
 
 impl Scaling {
     /// Chooses factors for all matrices of `recipe` that have a place for them; the names of the matrices that have none
-    /// are the second result; `zeros` tells what can be stored of a grid of so many bits. From then on the calibration's statistics are those of the divided activations.
+    /// are the second result; `zeros` tells what can be stored of a grid of so many bits. From then on the calibration's
+    /// statistics are those of the divided activations.
     ///
     /// # Errors
     /// As [`Calibration::statistics`](super::Calibration::statistics).

@@ -4,7 +4,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pollster::block_on;
 use sixteen_states::engine::{DeviceChoice, open_device};
-use sixteen_states::format::{Format, Packing, TILE_ROWS};
+use sixteen_states::format::{FORMATS, Format, Kind, Packing, TILE_ROWS};
 use sixteen_states::kernels::matmul::Activations;
 use sixteen_states::kernels::{Matrix, Shard};
 use sixteen_states::recording::{Executor, Recorder};
@@ -14,7 +14,7 @@ fn matrix(executor: &mut dyn Executor, packing: Packing, rows: usize, cols: usiz
     let tiles = rows.div_ceil(TILE_ROWS);
     let words = (packing.format.tile_words)(cols, packing.group);
     let planes = words.iter().map(|w| executor.create((w * 4 * tiles) as u64, "plane").unwrap()).collect();
-    Matrix { rows, cols, shards: vec![Shard { first: 0, rows, packing, planes }] }
+    Matrix { rows, cols, shards: vec![Shard { first: 0, rows, packing, planes, order: None }] }
 }
 
 fn bench(c: &mut Criterion) {
@@ -23,9 +23,15 @@ fn bench(c: &mut Criterion) {
     println!("on {} ({})", capabilities.device, capabilities.driver);
     let mut group = c.benchmark_group("matmul");
     group.sample_size(10);
-    for (n, k) in [(3072, 576), (49_152, 576)] {
-        for (name, groups) in [("f16", 64), ("q8", 32), ("q4", 32)] {
-            let packing = Packing { format: Format::named(name).unwrap(), group: groups };
+    // A wide matrix of SmolLM2-135M in every format, and its output matrix in those that it is loaded in.
+    for n in [3072, 49_152] {
+        let loaded = |format: &&&Format| n == 3072 || ["f16", "q8", "q4"].contains(&format.name);
+        for format in FORMATS.iter().filter(loaded) {
+            let packing = match format.kind {
+                Kind::Blocks { group, .. } => Packing { format, group },
+                _ => Packing { format, group: 32 },
+            };
+            let k = packing.fitting(576);
             let weight = matrix(&mut *executor, packing, n, k);
             for capacity in [1usize, 64] {
                 // Every row in use: sequence 0.

@@ -3,7 +3,8 @@
 //! Layouts as in ggml's `ggml-common.h` and `ggml-quants.c`; `tests/data/gguf/` has blocks of each type with the numbers
 //! that gguf-py reads from them. A row is a whole number of blocks.
 
-use crate::format::{Form, Format, Kind, Packing, q4_0, q4_1, q4_k, q5_0, q6_k, q8_0};
+use crate::format::Constant::{self, Exponent, Half};
+use crate::format::{Form, Format, Kind, Packing, mxfp4, q4_0, q4_1, q4_k, q5_0, q6_k, q8_0};
 use half::f16;
 
 /// A block type.
@@ -16,8 +17,8 @@ pub struct BlockType {
     pub elements: usize,
     /// Bytes of a block.
     pub bytes: usize,
-    /// Where its f16 constants lie, which a file may have made infinite.
-    constants: &'static [usize],
+    /// What its columns share, which a file may have made infinite.
+    constants: &'static [Constant],
     /// Reads a block's numbers.
     read: fn(&[u8], &mut [f32]),
     /// The format that holds exactly what the file says.
@@ -101,43 +102,70 @@ impl BlockType {
 
     /// A constant of the block that is not finite.
     pub fn flaw(&self, block: &[u8]) -> Option<f32> {
-        self.constants.iter().map(|&at| half(block, at)).find(|v| !v.is_finite())
+        self.constants.iter().find_map(|constant| constant.flaw(block))
     }
 }
 
 /// Every block type that can be read.
 pub const BLOCK_TYPES: &[BlockType] = &[
-    plain("Q4_0", 2, 32, 18, &[0], Some(&q4_0::FORMAT), |b, out| affine(b, out, Form::Middle, 4, q4), q4),
+    plain(
+        "Q4_0",
+        2,
+        32,
+        18,
+        &[Half(0)],
+        Some(&q4_0::FORMAT),
+        |b, out| affine(b, out, Form::Middle, 4, q4),
+        q4,
+    ),
     plain(
         "Q4_1",
         3,
         32,
         20,
-        &[0, 2],
+        &[Half(0), Half(2)],
         Some(&q4_1::FORMAT),
         |b, out| affine(b, out, Form::Offset, 4, q4_with_offset),
         q4_with_offset,
     ),
-    plain("Q5_0", 6, 32, 22, &[0], Some(&q5_0::FORMAT), |b, out| affine(b, out, Form::Middle, 5, q5), q5),
+    plain(
+        "Q5_0",
+        6,
+        32,
+        22,
+        &[Half(0)],
+        Some(&q5_0::FORMAT),
+        |b, out| affine(b, out, Form::Middle, 5, q5),
+        q5,
+    ),
     plain(
         "Q5_1",
         7,
         32,
         24,
-        &[0, 2],
+        &[Half(0), Half(2)],
         None,
         |b, out| affine(b, out, Form::Offset, 5, q5_with_offset),
         q5_with_offset,
     ),
-    plain("Q8_0", 8, 32, 34, &[0], Some(&q8_0::FORMAT), |b, out| affine(b, out, Form::Middle, 8, q8), q8),
-    plain("Q2_K", 10, 256, 84, &[80, 82], None, q2_k, none),
-    plain("Q3_K", 11, 256, 110, &[108], None, q3_k, none),
-    plain("Q4_K", 12, 256, 144, &[0, 2], Some(&q4_k::FORMAT), q4_k, none),
-    plain("Q5_K", 13, 256, 176, &[0, 2], None, q5_k, none),
-    plain("Q6_K", 14, 256, 210, &[208], Some(&q6_k::FORMAT), q6_k, none),
-    plain("IQ4_NL", 20, 32, 18, &[0], None, iq4_nl, none),
-    plain("IQ4_XS", 23, 256, 136, &[0], None, iq4_xs, none),
-    plain("MXFP4", 39, 32, 17, &[], None, mxfp4, none),
+    plain(
+        "Q8_0",
+        8,
+        32,
+        34,
+        &[Half(0)],
+        Some(&q8_0::FORMAT),
+        |b, out| affine(b, out, Form::Middle, 8, q8),
+        q8,
+    ),
+    plain("Q2_K", 10, 256, 84, &[Half(80), Half(82)], None, q2_k, none),
+    plain("Q3_K", 11, 256, 110, &[Half(108)], None, q3_k, none),
+    plain("Q4_K", 12, 256, 144, &[Half(0), Half(2)], Some(&q4_k::FORMAT), q4_k, none),
+    plain("Q5_K", 13, 256, 176, &[Half(0), Half(2)], None, q5_k, none),
+    plain("Q6_K", 14, 256, 210, &[Half(208)], Some(&q6_k::FORMAT), q6_k, none),
+    plain("IQ4_NL", 20, 32, 18, &[Half(0)], None, iq4_nl, none),
+    plain("IQ4_XS", 23, 256, 136, &[Half(0)], None, iq4_xs, none),
+    plain("MXFP4", 39, 32, 17, &[Exponent(0)], Some(&mxfp4::FORMAT), mxfp4, none),
 ];
 
 #[allow(clippy::too_many_arguments, reason = "a row of the table above")]
@@ -146,7 +174,7 @@ const fn plain(
     id: u32,
     elements: usize,
     bytes: usize,
-    constants: &'static [usize],
+    constants: &'static [Constant],
     native: Option<&'static Format>,
     read: fn(&[u8], &mut [f32]),
     codes: fn(&[u8], &mut [u8]) -> [f16; 2],
@@ -307,18 +335,9 @@ fn iq4_xs(b: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Twice the states of E2M1; the power of two that they are multiplied with is halved for it.
-pub(super) const E2M1: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
-
-/// 2^(e − 128), of which the two least are subnormal.
-pub(super) fn half_power_of_two(e: u8) -> f32 {
-    let e = u32::from(e);
-    f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (e - 1) << 23 })
-}
-
 fn mxfp4(b: &[u8], out: &mut [f32]) {
-    let scale = half_power_of_two(b[0]);
-    table(&b[1..17], |code| scale * f32::from(E2M1[usize::from(code)]), out);
+    let scale = mxfp4::half_scale(b[0]);
+    table(&b[1..17], |code| scale * f32::from(mxfp4::E2M1[usize::from(code)]), out);
 }
 
 #[cfg(test)]
@@ -340,10 +359,7 @@ mod tests {
             let cols = 2 * t.elements;
             let mut bytes: Vec<u8> = (0..TILE_ROWS * 2 * t.bytes).map(|_| random()).collect();
             for block in bytes.chunks_exact_mut(t.bytes) {
-                for &at in t.constants {
-                    block[at..at + 2]
-                        .copy_from_slice(&f16::from_f32(f32::from(random()) * 0.01 - 1.0).to_le_bytes());
-                }
+                t.constants.iter().for_each(|c| c.set(block, f32::from(random()) * 0.01 - 1.003));
                 assert_eq!(t.flaw(block), None);
             }
             let mut expected = vec![0.0; TILE_ROWS * cols];
@@ -368,7 +384,7 @@ mod tests {
             assert_eq!(found, expected, "{}", t.name);
             native += 1;
         }
-        assert_eq!(native, 6);
+        assert_eq!(native, 7);
     }
 
     #[test]
@@ -396,10 +412,11 @@ mod tests {
     #[test]
     fn constants_that_are_not_finite_are_found() {
         for t in BLOCK_TYPES {
-            for &at in t.constants {
+            for constant in t.constants {
                 let mut block = vec![0; t.bytes];
-                block[at..at + 2].copy_from_slice(&f16::NEG_INFINITY.to_le_bytes());
-                assert_eq!(t.flaw(&block), Some(f32::NEG_INFINITY), "{}", t.name);
+                assert_eq!(t.flaw(&block), None, "{}", t.name);
+                constant.set(&mut block, f32::NEG_INFINITY);
+                assert!(t.flaw(&block).is_some(), "{}", t.name);
             }
         }
     }

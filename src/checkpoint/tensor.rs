@@ -6,7 +6,6 @@ use super::packed::{Packed, Part};
 use super::shapes::noise;
 use super::weights::{Bytes, Shard};
 use crate::format::{Codes, Packing};
-use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -82,7 +81,7 @@ impl Encoding {
         match self {
             Encoding::Plain(_) => None,
             Encoding::Blocks(t) => t.packing(),
-            Encoding::Packed(packed) => packed.packing,
+            Encoding::Packed(packed) => packed.packing.ok(),
         }
     }
 
@@ -91,7 +90,7 @@ impl Encoding {
         match self {
             Encoding::Plain(_) => None,
             Encoding::Blocks(t) => t.packing().is_none().then_some("no kernel reads them"),
-            Encoding::Packed(packed) => packed.packing.is_none().then(|| packed.obstacle()),
+            Encoding::Packed(packed) => packed.packing.err(),
         }
     }
 
@@ -160,6 +159,14 @@ impl Tensor<'_> {
     /// The packing that holds exactly what the file says, where it says codes.
     pub fn packing(&self) -> Option<Packing> {
         self.info.encoding.packing()
+    }
+
+    /// The column that stands in each place of a row of codes, where they are not in order.
+    pub fn order(&self) -> Option<&Arc<[u32]>> {
+        match &self.info.encoding {
+            Encoding::Packed(packed) => packed.layout.order(),
+            _ => None,
+        }
     }
 
     /// The row of the file that is row `row` of the matrix.
@@ -254,24 +261,13 @@ impl Tensor<'_> {
     ) -> Result<(), (usize, usize, f32)> {
         match (&self.info.encoding, tile) {
             (Encoding::Blocks(t), tile) => self.read_blocks(t, rows, at, tile),
-            (Encoding::Packed(packed), Codes::Affine(tile)) => {
-                let cols = self.cols();
-                let groups = cols.div_ceil(tile.group);
+            (Encoding::Packed(packed), tile) => {
                 let parts: Vec<Part<'_>> =
                     packed.parts.iter().map(|part| part_of(self.shards, part)).collect();
-                let mut constants = vec![[0.0; 2]; groups];
-                for (i, row) in rows.enumerate() {
-                    packed.layout.codes(&parts, row, &mut tile.codes[(at + i) * cols..][..cols]);
-                    packed.layout.constants(&parts, row, &mut constants);
-                    for (g, &[scale, zero]) in constants.iter().enumerate() {
-                        if let Some(&value) = [scale, zero].iter().find(|v| !v.is_finite()) {
-                            return Err((row, g * tile.group, value));
-                        }
-                        let place = (at + i) * groups + g;
-                        (tile.scales[place], tile.zeros[place]) = (f16::from_f32(scale), f16::from_f32(zero));
-                    }
-                }
-                Ok(())
+                rows.enumerate().try_for_each(|(i, row)| {
+                    let read = packed.layout.codes(&parts, row, at + i, tile);
+                    read.map_err(|(col, value)| (row, col, value))
+                })
             }
             _ => panic!("{} has no such codes", self.info.name),
         }

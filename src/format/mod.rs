@@ -9,6 +9,9 @@
 
 mod affine;
 mod f16;
+pub mod fp4;
+pub mod mxfp4;
+pub mod nf4;
 pub mod q4;
 pub mod q4_0;
 pub mod q4_1;
@@ -18,9 +21,11 @@ pub mod q6_k;
 pub mod q8;
 pub mod q8_0;
 pub mod q8_1;
+mod states;
 
 pub use affine::Affine;
 use half::f16 as Half;
+pub use states::States;
 
 /// Rows of a tile. Matrices are padded to it with rows of zeros.
 pub const TILE_ROWS: usize = 64;
@@ -40,6 +45,9 @@ pub const FORMATS: &[&Format] = &[
     &q8_1::FORMAT,
     &q4_k::FORMAT,
     &q6_k::FORMAT,
+    &nf4::FORMAT,
+    &fp4::FORMAT,
+    &mxfp4::FORMAT,
 ];
 
 /// A piece of WGSL: its path under `shaders/`, and its text.
@@ -51,6 +59,8 @@ pub enum Tile<'a> {
     Values(&'a [f32]),
     /// Codes `[TILE_ROWS, cols]` with scale and zero or offset `[TILE_ROWS, groups]`.
     Affine(&'a Affine),
+    /// Codes `[TILE_ROWS, cols]` of a format's own states, with scales `[TILE_ROWS, groups]`.
+    States(&'a States),
     /// Blocks of bytes as a file has them, `[TILE_ROWS, blocks a row]`; padded with zeros, which mean zeros.
     Blocks(&'a [u8]),
 }
@@ -59,6 +69,8 @@ pub enum Tile<'a> {
 pub enum Codes {
     /// As [`Tile::Affine`].
     Affine(Affine),
+    /// As [`Tile::States`].
+    States(States),
     /// As [`Tile::Blocks`].
     Blocks(Vec<u8>),
 }
@@ -71,6 +83,7 @@ impl Codes {
     pub fn new(packing: Packing, cols: usize) -> Self {
         match packing.format.kind {
             Kind::Affine { .. } => Codes::Affine(Affine::new(cols, packing.group)),
+            Kind::States(_) => Codes::States(States::new(cols, packing.group)),
             Kind::Blocks { cols: block, bytes, .. } => {
                 Codes::Blocks(vec![0; TILE_ROWS * (cols / block) * bytes])
             }
@@ -82,6 +95,7 @@ impl Codes {
     pub fn tile(&self) -> Tile<'_> {
         match self {
             Codes::Affine(affine) => Tile::Affine(affine),
+            Codes::States(states) => Tile::States(states),
             Codes::Blocks(bytes) => Tile::Blocks(bytes),
         }
     }
@@ -98,8 +112,39 @@ pub enum Form {
     Middle,
 }
 
-/// How a format's numbers come about.
+/// A number that all columns of a block share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Constant {
+    /// A 16-bit float, from this byte on.
+    Half(usize),
+    /// The exponent of a power of two, counted from −127: this byte.
+    Exponent(usize),
+}
+
+impl Constant {
+    /// What a block has there, if that is no finite number.
+    pub fn flaw(self, block: &[u8]) -> Option<f32> {
+        let value = match self {
+            Constant::Half(at) => Half::from_le_bytes([block[at], block[at + 1]]).to_f32(),
+            Constant::Exponent(at) if block[at] == u8::MAX => f32::NAN,
+            Constant::Exponent(_) => 0.0,
+        };
+        (!value.is_finite()).then_some(value)
+    }
+
+    /// Makes a block have about that number there.
+    pub fn set(self, block: &mut [u8], value: f32) {
+        match self {
+            Constant::Half(at) => {
+                block[at..at + 2].copy_from_slice(&Half::from_f32(value).to_le_bytes());
+            }
+            Constant::Exponent(at) => block[at] = (value.to_bits() >> 23) as u8,
+        }
+    }
+}
+
+/// How a format's numbers come about.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// Each weight is rounded by itself.
     Float,
@@ -110,6 +155,8 @@ pub enum Kind {
         /// What they are counted from.
         form: Form,
     },
+    /// One of these numbers, times an f32 that a group of columns shares. Nothing is quantized to it.
+    States(&'static [f32; 16]),
     /// As a file has it, in blocks. Nothing is quantized to it.
     Blocks {
         /// Columns of a block.
@@ -118,8 +165,8 @@ pub enum Kind {
         bytes: usize,
         /// Columns of which kernels load the constants together.
         group: usize,
-        /// Where in a block its f16 constants lie.
-        constants: &'static [usize],
+        /// What a block's columns share.
+        constants: &'static [Constant],
     },
 }
 
@@ -179,7 +226,7 @@ impl Packing {
     pub fn name(&self) -> String {
         match self.format.kind {
             Kind::Float | Kind::Blocks { .. } => self.format.name.to_owned(),
-            Kind::Affine { .. } => format!("{}/{}", self.format.name, self.group),
+            Kind::Affine { .. } | Kind::States(_) => format!("{}/{}", self.format.name, self.group),
         }
     }
 
@@ -240,6 +287,18 @@ mod tests {
                     }
                     Kind::Blocks { .. } => continue,
                     Kind::Float => packed(packing, cols, Tile::Values(&values)),
+                    Kind::States(states) => {
+                        let tile = States::test_pattern(cols, group);
+                        let planes = packed(packing, cols, Tile::States(&tile));
+                        let mut out = vec![0.0; TILE_ROWS * cols];
+                        unpack(packing, cols, &planes, &mut out);
+                        for (i, &w) in out.iter().enumerate() {
+                            let scale = tile.scales[i / cols * cols.div_ceil(group) + i % cols / group];
+                            let expected = scale * states[usize::from(tile.codes[i])];
+                            assert_eq!(w, expected, "{} {cols} {group} at {i}", format.name);
+                        }
+                        planes
+                    }
                     Kind::Affine { bits, form } => {
                         let affine = Affine::test_pattern(cols, group, format.kind);
                         let planes = packed(packing, cols, Tile::Affine(&affine));
@@ -283,6 +342,9 @@ mod tests {
         assert_eq!(bits("q8_0", 32), 8.5);
         assert_eq!(bits("q4_k", 32), 4.5);
         assert_eq!(bits("q6_k", 16), 6.5625);
+        assert_eq!(bits("mxfp4", 32), 4.25);
+        // Those of absmax, and two of the table for 64 rows.
+        assert_eq!(bits("nf4", 64), 4.5 + 2.0 / 1024.0);
     }
 
     fn packed(packing: Packing, cols: usize, tile: Tile<'_>) -> Vec<Vec<u32>> {

@@ -2,7 +2,7 @@
 //! offset for every 32.
 
 use super::affine::{CODES, code, pack_bits, wgsl};
-use super::{Format, Kind, TILE_ROWS, Tile, unpair};
+use super::{Constant, Format, Kind, TILE_ROWS, Tile, unpair};
 
 /// Columns of a block.
 const BLOCK: usize = 256;
@@ -13,7 +13,12 @@ const BYTES: usize = 144;
 pub const FORMAT: Format = Format {
     name: "q4_k",
     bits: 4,
-    kind: Kind::Blocks { cols: BLOCK, bytes: BYTES, group: 32, constants: &[0, 2] },
+    kind: Kind::Blocks {
+        cols: BLOCK,
+        bytes: BYTES,
+        group: 32,
+        constants: &[Constant::Half(0), Constant::Half(2)],
+    },
     planes: &["codes", "constants"],
     tile_words: |cols, _| vec![TILE_ROWS * cols / 8, TILE_ROWS * cols / BLOCK * 4],
     pack,

@@ -1,7 +1,7 @@
 //! GGUF's Q6_K: 6-bit codes around 0, with an f16 scale for 256 columns and, within them, 8 bits of scale for every 16.
 
 use super::affine::{CODES, code, pack_bits, wgsl};
-use super::{Format, Kind, TILE_ROWS, Tile, pair, unpair};
+use super::{Constant, Format, Kind, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
 /// Columns of a block.
@@ -13,7 +13,7 @@ const BYTES: usize = 210;
 pub const FORMAT: Format = Format {
     name: "q6_k",
     bits: 6,
-    kind: Kind::Blocks { cols: BLOCK, bytes: BYTES, group: 16, constants: &[208] },
+    kind: Kind::Blocks { cols: BLOCK, bytes: BYTES, group: 16, constants: &[Constant::Half(208)] },
     planes: &["codes", "high", "scales", "d"],
     tile_words: |cols, _| {
         let blocks = cols / BLOCK;

@@ -7,7 +7,7 @@ use super::twin::active;
 use super::variant::{Product, Shape, UNIFORM_WG, Variant};
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Shard, wgsl};
 use crate::capabilities::Capabilities;
-use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, TILE_ROWS, Tile};
+use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 use rayon::prelude::*;
@@ -102,7 +102,17 @@ impl Recorder<'_> {
     /// The product by a given kernel.
     pub fn matmul_as(&mut self, variant: Variant, x: Activations, weight: &Matrix, out: Buffer, add: bool) {
         let (cols, stride) = (weight.cols, weight.stride());
+        let (inputs, mut reordered) = (x, None);
         for shard in &weight.shards {
+            let x = match (shard.order, reordered) {
+                (None, _) => inputs,
+                (Some(order), Some((made, x))) if order == made => x,
+                (Some(order), _) => {
+                    let x = self.reorder(inputs, order);
+                    reordered = Some((order, x));
+                    x
+                }
+            };
             let (format, group) = (Some(shard.packing.format.name), shard.packing.group);
             let tiles = shard.rows.div_ceil(TILE_ROWS);
             let planes: Vec<_> = shard.planes.iter().map(|&p| p.into()).collect();
@@ -200,6 +210,7 @@ pub(super) fn test_packings() -> Vec<Packing> {
     let groups = |format: &'static Format| match format.kind {
         Kind::Float => vec![64],
         Kind::Affine { form: Form::Zero, .. } => vec![32, 64, 128],
+        Kind::States(_) => vec![64],
         Kind::Affine { .. } => vec![32],
         Kind::Blocks { group, .. } => vec![group],
     };
@@ -254,14 +265,17 @@ pub(super) fn test_matrix(
                     affine.zeros.fill_with(|| f16::from_f32(middle + b.normal()));
                     (packing.format.pack)(Tile::Affine(&affine), shape.0, shape.1, &mut tile);
                 }
+                Kind::States(_) => {
+                    let mut states = States::new(cols, packing.group);
+                    states.codes.fill_with(|| (b.random() >> 28) as u8);
+                    states.scales.fill_with(|| b.normal() * 0.1);
+                    (packing.format.pack)(Tile::States(&states), shape.0, shape.1, &mut tile);
+                }
                 Kind::Blocks { cols: block, bytes, constants, .. } => {
                     let mut blocks: Vec<u8> =
                         (0..TILE_ROWS * cols / block * bytes).map(|_| b.random() as u8).collect();
                     for block in blocks.chunks_exact_mut(bytes) {
-                        for &at in constants {
-                            let d = f16::from_f32(b.normal() * 0.01);
-                            block[at..at + 2].copy_from_slice(&d.to_le_bytes());
-                        }
+                        constants.iter().for_each(|constant| constant.set(block, b.normal() * 0.01));
                     }
                     (packing.format.pack)(Tile::Blocks(&blocks), shape.0, shape.1, &mut tile);
                 }
@@ -269,7 +283,7 @@ pub(super) fn test_matrix(
             planes.iter_mut().zip(tile).for_each(|(plane, tile)| plane.extend(tile));
         }
         indices.push(planes.into_iter().map(|p| b.words("plane", p)).collect());
-        shards.push(Shard { first, rows: shard_rows, packing, planes: Vec::new() });
+        shards.push(Shard { first, rows: shard_rows, packing, planes: Vec::new(), order: None });
     }
     TestMatrix { matrix: Matrix { rows, cols, shards }, planes: indices }
 }

@@ -14,6 +14,8 @@ pub struct Shard {
     pub packing: Packing,
     /// The packed planes.
     pub planes: Vec<Buffer>,
+    /// The column of the matrix that stands in each place of the packed rows, `[cols]`, where they are not in order.
+    pub order: Option<Buffer>,
 }
 
 /// A packed weight `[rows, cols]`, split by rows where one binding could not hold it, or where the packing changes.

@@ -21,6 +21,7 @@ pub mod matmul;
 mod matmul_experts;
 mod matrix;
 mod multiply_add;
+mod reorder;
 mod rms_norm;
 mod rope_store;
 mod route;
@@ -67,6 +68,7 @@ pub const KERNELS: &[&Kernel] = &[
     &activate::KERNEL,
     &scale::KERNEL,
     &gather::KERNEL,
+    &reorder::KERNEL,
     &log_prob::KERNEL,
     &divergence::KERNEL,
     &sample::KERNEL,

@@ -102,7 +102,7 @@ impl Design {
         let norm = self.norm(loader, &rooted(names.last_norm), hidden)?;
         let output = match c.tie_word_embeddings {
             true => None,
-            false => Some(loader.matrix(&table(names.output.to_owned()), hidden, embedding)?),
+            false => Some(loader.product(&table(names.output.to_owned()), hidden, embedding)?),
         };
         Ok(Box::new(Decoder {
             embedding: embedding_matrix,
@@ -143,7 +143,7 @@ impl Design {
             };
             let weight = match self.transposed {
                 true => loader.transposed(&parts("weight"), cols, loader.weights.linear)?,
-                false => loader.matrix(&parts("weight"), cols, loader.weights.linear)?,
+                false => loader.product(&parts("weight"), cols, loader.weights.linear)?,
             };
             let bias = if biased { Some(loader.vectors(&parts("bias"))?) } else { None };
             let tensors = parts("weight").into_iter().map(|(name, _)| name).collect();
@@ -238,7 +238,7 @@ impl Design {
         };
         // It is small, and a wrong choice costs more than a wrong weight.
         let router =
-            loader.matrix(&[(format!("{layer}.{router}.weight"), c.num_experts)], hidden, Packing::F16)?;
+            loader.product(&[(format!("{layer}.{router}.weight"), c.num_experts)], hidden, Packing::F16)?;
         Ok(Mlp::Experts {
             router,
             up: loader.matrix(&all(self.names.up, inner), hidden, linear)?,

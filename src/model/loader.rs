@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Numbers that are unpacked at a time.
 const BATCH: usize = 4 << 20;
@@ -44,6 +45,17 @@ impl Weights {
 
 /// Chooses a tensor's treatment by its name.
 pub type Treat = Rc<dyn Fn(&str) -> Option<Treatment>>;
+
+/// What is done with a matrix.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// Its rows are looked up, or some of them are multiplied with.
+    Table,
+    /// All of it is multiplied with.
+    Product,
+    /// The same, but its tensors are stored the other way around.
+    Turned,
+}
 
 /// Reads a checkpoint's tensors onto a device.
 pub struct Loader<'a> {
@@ -158,7 +170,16 @@ impl Loader<'_> {
     /// # Errors
     /// When a tensor is missing, has another shape, or holds a weight that the packing cannot.
     pub fn matrix(&mut self, parts: &[(String, usize)], cols: usize, packing: Packing) -> Result<Matrix> {
-        self.matrix_stored(parts, cols, packing, false)
+        self.matrix_for(Role::Table, parts, cols, packing)
+    }
+
+    /// The same for a matrix that nothing is done with but [`matmul`](crate::recording::Recorder::matmul): its columns may
+    /// lie in an order of their own.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn product(&mut self, parts: &[(String, usize)], cols: usize, packing: Packing) -> Result<Matrix> {
+        self.matrix_for(Role::Product, parts, cols, packing)
     }
 
     /// The same where the tensors are stored the other way around, `[cols, rows]`. They are held in host memory whole.
@@ -166,16 +187,17 @@ impl Loader<'_> {
     /// # Errors
     /// As [`matrix`](Self::matrix).
     pub fn transposed(&mut self, parts: &[(String, usize)], cols: usize, packing: Packing) -> Result<Matrix> {
-        self.matrix_stored(parts, cols, packing, true)
+        self.matrix_for(Role::Turned, parts, cols, packing)
     }
 
-    fn matrix_stored(
+    fn matrix_for(
         &mut self,
+        role: Role,
         parts: &[(String, usize)],
         cols: usize,
         packing: Packing,
-        transposed: bool,
     ) -> Result<Matrix> {
+        let transposed = role == Role::Turned;
         if !cols.is_multiple_of(BLOCK) {
             let problem = format!("has {cols} columns, expected a multiple of {BLOCK}");
             return Err(Error::tensor(&parts[0].0, problem));
@@ -188,7 +210,7 @@ impl Loader<'_> {
             let shape = if transposed { [cols, *part_rows] } else { [*part_rows, cols] };
             let tensor = self.checkpoint.tensor(name, &shape)?;
             let own = tensor.packing().filter(|own| self.weights.stored && own.fitting(cols) == cols);
-            let own = own.filter(|_| !transposed);
+            let own = own.filter(|_| !transposed && (role == Role::Product || tensor.order().is_none()));
             let turned = transposed.then(|| transpose(&tensor, *part_rows, cols));
             let treated = match self.weights.treatment.as_ref().and_then(|treat| treat(name)) {
                 Some(treatment) => {
@@ -205,10 +227,12 @@ impl Loader<'_> {
                 rows: *part_rows,
                 packing: own.unwrap_or(packing),
                 own: own.is_some(),
+                order: tensor.order().filter(|_| own.is_some()).cloned(),
                 tensor,
                 treated,
             };
-            if alike.last().is_some_and(|last| (last.packing, last.own) != (part.packing, part.own)) {
+            let kind = |part: &Part<'_>| (part.packing, part.own, part.order.clone());
+            if alike.last().is_some_and(|last| kind(last) != kind(&part)) {
                 shards.extend(self.shards(&std::mem::take(&mut alike), cols)?);
             }
             alike.push(part);
@@ -239,6 +263,14 @@ impl Loader<'_> {
         })?;
         let batch = (BATCH / (TILE_ROWS * cols)).clamp(1, shard_tiles);
         let quantizer = self.weights.quantizer;
+        let order = match &part.order {
+            Some(columns) => {
+                let buffer = self.create(4 * cols as u64, "order")?;
+                self.executor.upload(buffer, 0, bytemuck::cast_slice(columns))?;
+                Some(buffer)
+            }
+            None => None,
+        };
         let mut shards = Vec::new();
         for first_tile in (0..tiles).step_by(shard_tiles) {
             let end_tile = (first_tile + shard_tiles).min(tiles);
@@ -266,7 +298,7 @@ impl Loader<'_> {
             }
             let first = first_tile * TILE_ROWS;
             let rows = (end_tile * TILE_ROWS).min(rows) - first;
-            shards.push(Shard { first: start + first, rows, packing, planes });
+            shards.push(Shard { first: start + first, rows, packing, planes, order });
         }
         Ok(shards)
     }
@@ -288,6 +320,8 @@ struct Part<'a> {
     /// Whether the packing is the checkpoint's own.
     own: bool,
     tensor: Tensor<'a>,
+    /// The column that stands in each place of its rows of codes, where they are not in order.
+    order: Option<Arc<[u32]>>,
     /// Its weights where they are not the checkpoint's.
     treated: Option<Vec<f32>>,
 }
@@ -385,7 +419,9 @@ fn encode(
             quantizer.quantize(values, bits, &mut tile)?;
             (packing.format.pack)(Tile::Affine(&tile), cols, packing.group, &mut planes);
         }
-        Kind::Blocks { .. } => unreachable!("nothing is quantized to {}", packing.format.name),
+        Kind::States(_) | Kind::Blocks { .. } => {
+            unreachable!("nothing is quantized to {}", packing.format.name)
+        }
     }
     Ok(planes)
 }

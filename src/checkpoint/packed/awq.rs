@@ -3,7 +3,7 @@
 //! `qweight` i32 `[cols, rows / 8]`, codes along the rows; `qzeros` i32 `[groups, rows / 8]` likewise; `scales`
 //! `[groups, rows]`. Of eight neighbouring rows, the nibbles of a word hold 0, 2, 4, 6, 1, 3, 5, 7.
 
-use super::{FLOATS, Form, Found, Grid, Layout, Part, Settings, Tensors, WORDS, names};
+use super::{FLOATS, Form, Found, Grid, OnGrid, Part, Settings, Tensors, WORDS, names};
 
 /// The nibble of each of eight rows.
 const NIBBLE: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
@@ -48,13 +48,13 @@ impl Awq {
     }
 }
 
-impl Layout for Awq {
+impl OnGrid for Awq {
     fn name(&self) -> String {
         "AWQ".to_owned()
     }
 
-    fn grid(&self) -> Option<Grid> {
-        Some(Grid { bits: 4, form: Form::Zero, group: self.group })
+    fn grid(&self) -> Grid {
+        Grid { bits: 4, form: Form::Zero, group: self.group }
     }
 
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]) {

@@ -5,12 +5,13 @@
 //! `nested_quant_map[absmax] · nested_absmax[block / nested_blocksize] + nested_offset`. The rest is in a JSON text,
 //! `weight.quant_state.bitsandbytes__nf4` (or `__fp4`).
 
-use super::{Dtype, Found, Grid, Layout, Part, Settings, Tensors, names};
+use super::{Dtype, Found, Layout, Part, Settings, Tensors, names};
+use crate::format::{BLOCK, Codes, Format, Kind, Packing, fp4, nf4};
 use serde_json::Value;
 
 #[derive(Debug)]
 struct FourBit {
-    kind: &'static str,
+    kind: &'static Format,
     cols: usize,
     block: usize,
     nested: Option<(usize, f32)>,
@@ -21,8 +22,8 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
         return settings.wrong("load_in_8bit", "false: only its 4 bits can be read");
     }
     let mut found = Vec::new();
-    for kind in ["nf4", "fp4"] {
-        let state = format!(".quant_state.bitsandbytes__{kind}");
+    for kind in [&nf4::FORMAT, &fp4::FORMAT] {
+        let state = format!(".quant_state.bitsandbytes__{}", kind.name);
         for stem in tensors.ending(&state) {
             found.push(one(tensors, stem, kind, &state)?);
         }
@@ -30,7 +31,7 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
     Ok(found)
 }
 
-fn one(tensors: &Tensors<'_>, stem: &str, kind: &'static str, state: &str) -> Result<Found, String> {
+fn one(tensors: &Tensors<'_>, stem: &str, kind: &'static Format, state: &str) -> Result<Found, String> {
     let text = (tensors.bytes)(&format!("{stem}{state}"));
     let json: Value = serde_json::from_slice(text).map_err(|e| format!("{stem}{state} is not JSON: {e}"))?;
     let size = |name: &str| {
@@ -83,13 +84,48 @@ impl FourBit {
     }
 }
 
+/// The code of number `i`.
+fn code_of(parts: &[Part<'_>], i: usize) -> u8 {
+    let byte = parts[0].bytes[i / 2];
+    if i.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 impl Layout for FourBit {
     fn name(&self) -> String {
-        format!("bitsandbytes {}", self.kind)
+        format!("bitsandbytes {}", self.kind.name)
     }
 
-    fn grid(&self) -> Option<Grid> {
-        None
+    fn packing(&self, parts: &[Part<'_>], _: [usize; 2]) -> Result<Packing, &'static str> {
+        let own = |(i, state): (usize, &f32)| parts[1].float(i).to_bits() == state.to_bits();
+        match self.kind.kind {
+            Kind::States(states) if states.iter().enumerate().all(own) => {}
+            _ => return Err("their states are not those of the format"),
+        }
+        // A block may go on in the next row; then several groups have its absmax.
+        let group = gcd(self.cols, self.block);
+        match group.is_multiple_of(BLOCK) {
+            true => Ok(Packing { format: self.kind, group }),
+            false => Err("their blocks and rows have no multiple of 8 columns in common"),
+        }
+    }
+
+    fn codes(&self, parts: &[Part<'_>], row: usize, at: usize, tile: &mut Codes) -> Result<(), (usize, f32)> {
+        let Codes::States(tile) = tile else { unreachable!("{} is packed by its states", self.name()) };
+        let first = row * self.cols;
+        let codes = &mut tile.codes[at * self.cols..][..self.cols];
+        (first..).zip(codes).for_each(|(i, code)| *code = code_of(parts, i));
+        let groups = self.cols / tile.group;
+        for (g, scale) in tile.scales[at * groups..][..groups].iter_mut().enumerate() {
+            *scale = self.absmax(parts, (first + g * tile.group) / self.block);
+            if !scale.is_finite() {
+                return Err((g * tile.group, *scale));
+            }
+        }
+        Ok(())
     }
 
     fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
@@ -100,9 +136,45 @@ impl Layout for FourBit {
             if last.0 != block {
                 last = (block, self.absmax(parts, block));
             }
-            let byte = parts[0].bytes[i / 2];
-            let code = if i % 2 == 0 { byte >> 4 } else { byte & 15 };
-            *out = parts[1].float(code.into()) * last.1;
+            *out = parts[1].float(code_of(parts, i).into()) * last.1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::TILE_ROWS;
+
+    /// Rows of 104 columns have blocks that go on in the next row.
+    #[test]
+    fn blocks_need_not_end_with_rows() {
+        let (rows, cols, block) = (3, 104, 64);
+        let codes: Vec<u8> = (0..rows * cols / 2).map(|i| (i * 89 % 256) as u8).collect();
+        let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let states = floats(&nf4::STATES);
+        let absmax = floats(&[0.5, 0.25, 0.7, 0.01, 0.3]);
+        let part = |dtype, bytes| Part { dtype, bytes };
+        let parts = [part(Dtype::U8, &codes[..]), part(Dtype::F32, &states), part(Dtype::F32, &absmax)];
+        let layout = FourBit { kind: &nf4::FORMAT, cols, block, nested: None };
+        let packing = layout.packing(&parts, [rows, cols]).unwrap();
+        assert_eq!(packing.name(), "nf4/8");
+        let mut tile = Codes::new(packing, cols);
+        let mut expected = vec![0.0; TILE_ROWS * cols];
+        for row in 0..rows {
+            layout.codes(&parts, row, row, &mut tile).unwrap();
+            layout.numbers(&parts, row, &mut expected[row * cols..][..cols]);
+        }
+        let mut planes = vec![Vec::new(); packing.format.planes.len()];
+        (packing.format.pack)(tile.tile(), cols, packing.group, &mut planes);
+        let planes: Vec<&[u32]> = planes.iter().map(Vec::as_slice).collect();
+        let mut found = vec![1.0; TILE_ROWS * cols];
+        (packing.format.unpack)(&planes, cols, packing.group, &mut found);
+        assert_eq!(found, expected);
+        // What cannot run as it is, and why.
+        let odd = FourBit { cols: 12, ..layout };
+        assert!(odd.packing(&parts, [2, 12]).unwrap_err().contains("no multiple of 8 columns"));
+        let fp4 = FourBit { kind: &fp4::FORMAT, cols, block, nested: None };
+        assert!(fp4.packing(&parts, [rows, cols]).unwrap_err().contains("not those of the format"));
     }
 }

@@ -4,7 +4,7 @@
 //! they are not all 0, `weight_zero_point`, packed along the rows: `[rows · bits / 32 rounded up, groups]`; where groups are
 //! not in order, `weight_g_idx` `[cols]`.
 
-use super::{Dtype, FLOATS, Form, Found, Grid, Layout, Part, Settings, Tensors, WORDS, names};
+use super::{Dtype, FLOATS, Form, Found, Grid, OnGrid, Order, Part, Settings, Tensors, WORDS, names};
 use serde_json::Value;
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ struct PackQuantized {
     /// Whether there are zeros.
     zeros: bool,
     /// The group of each column, where they are not in order.
-    order: Option<Vec<usize>>,
+    order: Option<Order>,
     words: usize,
 }
 
@@ -72,17 +72,8 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
             parts.push(format!("{stem}weight_zero_point"));
         }
         let mut also = names(stem, &["weight_shape"]);
-        let mut order = None;
-        if let Some(info) = tensors.get(stem, "weight_g_idx") {
-            tensors.expect(stem, "weight_g_idx", WORDS, &[cols])?;
-            let part = Part { dtype: Dtype::I32, bytes: (tensors.bytes)(&info.name) };
-            let found: Vec<usize> = (0..cols).map(|col| part.word(col) as usize).collect();
-            if found.iter().any(|&g| g >= groups) {
-                return Err(format!("{stem}weight_g_idx names a group of {groups} that there is not"));
-            }
-            order = found.iter().enumerate().any(|(col, &g)| g != col / group).then_some(found);
-            also.push(info.name.clone());
-        }
+        let order = Order::find(tensors, (stem, "weight_g_idx"), cols, group)?;
+        also.extend(tensors.get(stem, "weight_g_idx").map(|info| info.name.clone()));
         let layout = PackQuantized { bits, group, groups, zeros, order, words };
         Ok(Found {
             name: format!("{stem}weight"),
@@ -122,7 +113,7 @@ impl PackQuantized {
     }
 }
 
-impl Layout for PackQuantized {
+impl OnGrid for PackQuantized {
     fn name(&self) -> String {
         format!(
             "compressed-tensors {} bits{}",
@@ -131,9 +122,13 @@ impl Layout for PackQuantized {
         )
     }
 
-    fn grid(&self) -> Option<Grid> {
+    fn grid(&self) -> Grid {
         let form = if self.zeros { Form::Zero } else { Form::Middle };
-        self.order.is_none().then_some(Grid { bits: self.bits, form, group: self.group })
+        Grid { bits: self.bits, form, group: self.group }
+    }
+
+    fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
     }
 
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]) {
@@ -147,16 +142,6 @@ impl Layout for PackQuantized {
         for (g, pair) in constants.iter_mut().enumerate() {
             let [scale, zero] = self.constants(parts, row, g);
             *pair = [scale, if self.zeros { zero } else { 0.0 }];
-        }
-    }
-
-    fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
-        let mut codes = vec![0; out.len()];
-        self.codes(parts, row, &mut codes);
-        let constants: Vec<_> = (0..self.groups).map(|g| self.constants(parts, row, g)).collect();
-        for (col, (out, code)) in out.iter_mut().zip(codes).enumerate() {
-            let group = self.order.as_ref().map_or(col / self.group, |order| order[col]);
-            *out = Form::Zero.value(self.bits, f32::from(code), constants[group]);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! `qweight` i32 `[cols · bits / 32, rows]`, codes along the columns, of 3 bits also across words; `qzeros` i32
 //! `[groups, rows · bits / 32]`; `scales` `[groups, rows]`; `g_idx` i32 `[cols]`. In version 1 of the format, a zero is stored as one less than it is.
 
-use super::{FLOATS, Form, Found, Grid, Layout, Part, Settings, Tensors, WORDS, names, ratio};
+use super::{FLOATS, Form, Found, Grid, OnGrid, Order, Part, Settings, Tensors, WORDS, names, ratio};
 
 #[derive(Debug)]
 struct Gptq {
@@ -12,8 +12,8 @@ struct Gptq {
     rows: usize,
     /// 1 where zeros are stored as one less.
     less: u32,
-    /// The group of each column, where they are not in order.
-    order: Option<Vec<usize>>,
+    /// The groups of columns, where they are not neighbours.
+    order: Option<Order>,
 }
 
 pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>, String> {
@@ -35,20 +35,8 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
         tensors.expect(stem, ".qzeros", WORDS, &[groups, zero_words])?;
         tensors.expect(stem, ".scales", FLOATS, &[groups, rows])?;
         let mut parts = names(stem, &[".qweight", ".qzeros", ".scales"]);
-        let mut order = None;
-        if let Some(info) = tensors.get(stem, ".g_idx") {
-            tensors.expect(stem, ".g_idx", WORDS, &[cols])?;
-            let part = Part { dtype: super::Dtype::I32, bytes: (tensors.bytes)(&info.name) };
-            let found: Vec<usize> = (0..cols).map(|col| part.word(col) as usize).collect();
-            if let Some(col) = found.iter().position(|&g| g >= groups) {
-                return Err(format!(
-                    "{stem}.g_idx is {} at [{col}], expected less than {groups}",
-                    found[col] as u32 as i32
-                ));
-            }
-            order = found.iter().enumerate().any(|(col, &g)| g != col / group).then_some(found);
-            parts.push(format!("{stem}.g_idx"));
-        }
+        let order = Order::find(tensors, (stem, ".g_idx"), cols, group)?;
+        parts.extend(tensors.get(stem, ".g_idx").map(|info| info.name.clone()));
         let also = parts.split_off(3);
         let layout = Gptq { bits, group, rows, less, order };
         Ok(Found {
@@ -82,7 +70,7 @@ impl Gptq {
     }
 }
 
-impl Layout for Gptq {
+impl OnGrid for Gptq {
     fn name(&self) -> String {
         format!(
             "GPTQ {} bits{}",
@@ -91,13 +79,12 @@ impl Layout for Gptq {
         )
     }
 
-    fn grid(&self) -> Option<Grid> {
-        let grid = Grid { bits: self.bits, form: Form::Zero, group: self.group };
-        self.order.is_none().then_some(grid)
+    fn grid(&self) -> Grid {
+        Grid { bits: self.bits, form: Form::Zero, group: self.group }
     }
 
-    fn obstacle(&self) -> &'static str {
-        "their groups are not of neighbouring columns"
+    fn order(&self) -> Option<&Order> {
+        self.order.as_ref()
     }
 
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]) {
@@ -106,14 +93,5 @@ impl Layout for Gptq {
 
     fn constants(&self, parts: &[Part<'_>], row: usize, constants: &mut [[f32; 2]]) {
         constants.iter_mut().enumerate().for_each(|(g, pair)| *pair = self.constants(parts, row, g));
-    }
-
-    fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
-        let groups = out.len().div_ceil(self.group);
-        let constants: Vec<_> = (0..groups).map(|g| self.constants(parts, row, g)).collect();
-        for (col, out) in out.iter_mut().enumerate() {
-            let group = self.order.as_ref().map_or(col / self.group, |order| order[col]);
-            *out = Form::Zero.value(self.bits, f32::from(self.code(&parts[0], row, col)), constants[group]);
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! `weight` u32 `[rows, cols · bits / 32]`, codes one after the other from the lowest bit on, across words; `scales` and
 //! `biases` `[rows, groups]`.
 
-use super::{FLOATS, Form, Found, Grid, Layout, Part, Settings, Tensors, WORDS, names, ratio};
+use super::{FLOATS, Form, Found, Grid, OnGrid, Part, Settings, Tensors, WORDS, names, ratio};
 
 #[derive(Debug)]
 struct Mlx {
@@ -45,13 +45,13 @@ pub fn find(settings: &Settings<'_>, tensors: &Tensors<'_>) -> Result<Vec<Found>
     tensors.ending(".scales").map(find).collect()
 }
 
-impl Layout for Mlx {
+impl OnGrid for Mlx {
     fn name(&self) -> String {
         format!("MLX {} bits", self.bits)
     }
 
-    fn grid(&self) -> Option<Grid> {
-        Some(Grid { bits: self.bits, form: Form::Offset, group: self.group })
+    fn grid(&self) -> Grid {
+        Grid { bits: self.bits, form: Form::Offset, group: self.group }
     }
 
     fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]) {

@@ -1,8 +1,8 @@
 //! Matrices that a safetensors file holds as codes: several tensors together, as a quantizer's own format lays them out.
 //!
 //! A format is one file and one line in [`METHODS`]. It finds its matrices among a checkpoint's tensors and reads a row
-//! of codes, or of numbers. Where codes lie at even distances and their constants are exact in 16 bits, what the file
-//! says is what runs; everything else is unpacked to numbers.
+//! of codes, or of numbers. What the file says is what runs; where no packing holds exactly that, say because a scale is not
+//! exact in 16 bits, the matrix is unpacked to numbers.
 
 mod awq;
 mod bitsandbytes;
@@ -10,14 +10,17 @@ mod compressed_tensors;
 mod gptq;
 mod mlx;
 mod mxfp4;
+mod order;
 
 use super::tensor::{Dtype, TensorInfo};
 use super::{QUOTE, clip};
-use crate::format::{Form, Packing, q4, q4_0, q4_1, q8, q8_0, q8_1};
+use crate::format::{Codes, Form, Packing, q4, q4_0, q4_1, q8, q8_0, q8_1};
 use half::f16;
+use order::Order;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// A format, by its `quant_method` in `quantization_config`.
 struct Method {
@@ -40,34 +43,100 @@ pub trait Layout: Debug + Send + Sync {
     /// What messages call it.
     fn name(&self) -> String;
 
-    /// The even grids on which its codes lie, where each group of neighbouring columns has one.
-    fn grid(&self) -> Option<Grid>;
+    /// The packing that holds exactly what the file says of a matrix, or why none does.
+    fn packing(&self, parts: &[Part<'_>], shape: [usize; 2]) -> Result<Packing, &'static str>;
 
-    /// Why there are none.
-    fn obstacle(&self) -> &'static str {
-        "their states lie at uneven distances"
+    /// The column that stands in each place of a row of codes, where they are not in order.
+    fn order(&self) -> Option<&Arc<[u32]>> {
+        None
     }
 
-    /// The codes of a row. Only for layouts with a grid.
-    fn codes(&self, _parts: &[Part<'_>], _row: usize, _codes: &mut [u8]) {
-        unreachable!("{} has no codes that run", self.name())
-    }
-
-    /// Scale and zero or offset of each group of a row. Only for layouts with a grid.
-    fn constants(&self, _parts: &[Part<'_>], _row: usize, _constants: &mut [[f32; 2]]) {
-        unreachable!("{} has no codes that run", self.name())
-    }
+    /// The codes of a row, as row `at` of a tile of its packing. An error is the column and the value of a constant that is
+    /// not finite.
+    fn codes(&self, parts: &[Part<'_>], row: usize, at: usize, tile: &mut Codes) -> Result<(), (usize, f32)>;
 
     /// The numbers of a row.
+    fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]);
+}
+
+/// A layout whose codes lie on even grids.
+pub trait OnGrid: Debug + Send + Sync {
+    /// As [`Layout::name`].
+    fn name(&self) -> String;
+
+    /// The grid that each group of columns has.
+    fn grid(&self) -> Grid;
+
+    /// The groups of columns, where they are not neighbours.
+    fn order(&self) -> Option<&Order> {
+        None
+    }
+
+    /// The codes of a row, as the file has its columns.
+    fn codes(&self, parts: &[Part<'_>], row: usize, codes: &mut [u8]);
+
+    /// Scale and zero or offset of each group of a row.
+    fn constants(&self, parts: &[Part<'_>], row: usize, constants: &mut [[f32; 2]]);
+
+    /// As [`Layout::numbers`].
     fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
-        let Some(grid) = self.grid() else { unreachable!("{} reads numbers itself", self.name()) };
+        let grid = self.grid();
         let mut codes = vec![0; out.len()];
         let mut constants = vec![[0.0; 2]; out.len().div_ceil(grid.group)];
         self.codes(parts, row, &mut codes);
         self.constants(parts, row, &mut constants);
         for (i, (out, code)) in out.iter_mut().zip(codes).enumerate() {
-            *out = grid.form.value(grid.bits, f32::from(code), constants[i / grid.group]);
+            let group = self.order().map_or(i / grid.group, |order| order.group(i));
+            *out = grid.form.value(grid.bits, f32::from(code), constants[group]);
         }
+    }
+}
+
+impl<T: OnGrid> Layout for T {
+    fn name(&self) -> String {
+        OnGrid::name(self)
+    }
+
+    fn packing(&self, parts: &[Part<'_>], [rows, cols]: [usize; 2]) -> Result<Packing, &'static str> {
+        OnGrid::order(self).map_or(Ok(()), |order| order.columns().map(drop))?;
+        let packing = self.grid().packing().ok_or("no kernel reads them")?;
+        // Rounding to 16 bits must not change a constant.
+        let exact = |x: f32| f16::from_f32(x).to_f32() == x;
+        let mut constants = vec![[0.0; 2]; cols.div_ceil(packing.group)];
+        let all_exact = (0..rows).all(|row| {
+            self.constants(parts, row, &mut constants);
+            constants.iter().flatten().all(|&x| exact(x))
+        });
+        all_exact.then_some(packing).ok_or("some of their constants are not exact in 16 bits")
+    }
+
+    fn order(&self) -> Option<&Arc<[u32]>> {
+        OnGrid::order(self)?.columns().ok()
+    }
+
+    fn codes(&self, parts: &[Part<'_>], row: usize, at: usize, tile: &mut Codes) -> Result<(), (usize, f32)> {
+        let Codes::Affine(tile) = tile else { unreachable!("{} is packed on a grid", OnGrid::name(self)) };
+        let (cols, groups) = (tile.cols, tile.cols.div_ceil(tile.group));
+        let codes = &mut tile.codes[at * cols..][..cols];
+        OnGrid::codes(self, parts, row, codes);
+        if let Some(columns) = Layout::order(self) {
+            let stored = codes.to_vec();
+            codes.iter_mut().zip(&**columns).for_each(|(code, &col)| *code = stored[col as usize]);
+        }
+        let mut constants = vec![[0.0; 2]; groups];
+        self.constants(parts, row, &mut constants);
+        for (g, &[scale, zero]) in constants.iter().enumerate() {
+            if let Some(&value) = [scale, zero].iter().find(|v| !v.is_finite()) {
+                return Err((g * tile.group, value));
+            }
+            let place = at * groups + g;
+            (tile.scales[place], tile.zeros[place]) = (f16::from_f32(scale), f16::from_f32(zero));
+        }
+        Ok(())
+    }
+
+    fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
+        OnGrid::numbers(self, parts, row, out);
     }
 }
 
@@ -151,8 +220,8 @@ pub struct Packed {
     pub(super) layout: Box<dyn Layout>,
     /// The tensors that hold it: file, and what is known of each.
     pub(super) parts: Vec<(usize, TensorInfo)>,
-    /// The packing that holds exactly what the file says.
-    pub(super) packing: Option<Packing>,
+    /// The packing that holds exactly what the file says, or why none does.
+    pub(super) packing: Result<Packing, &'static str>,
 }
 
 impl PartialEq for Packed {
@@ -166,30 +235,12 @@ impl Packed {
     pub(super) fn new<'a>(
         found: Box<dyn Layout>,
         parts: Vec<(usize, TensorInfo)>,
-        [rows, cols]: [usize; 2],
+        shape: [usize; 2],
         bytes: impl Fn(&(usize, TensorInfo)) -> Part<'a>,
     ) -> Self {
         let opened: Vec<Part<'a>> = parts.iter().map(bytes).collect();
-        // Rounding to 16 bits must not change a constant.
-        let exact = |x: f32| f16::from_f32(x).to_f32() == x;
-        let packing = found.grid().and_then(|grid| {
-            let mut constants = vec![[0.0; 2]; cols.div_ceil(grid.group)];
-            let all_exact = (0..rows).all(|row| {
-                found.constants(&opened, row, &mut constants);
-                constants.iter().flatten().all(|&x| exact(x))
-            });
-            grid.packing().filter(|_| all_exact)
-        });
+        let packing = found.packing(&opened, shape);
         Packed { layout: found, parts, packing }
-    }
-
-    /// Why no packing holds exactly what the file says, where none does.
-    pub(super) fn obstacle(&self) -> &'static str {
-        match self.layout.grid() {
-            None => self.layout.obstacle(),
-            Some(grid) if grid.packing().is_none() => "no kernel reads them",
-            Some(_) => "some of their constants are not exact in 16 bits",
-        }
     }
 
     /// Bytes of the tensors that hold it.

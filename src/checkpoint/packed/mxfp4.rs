@@ -5,8 +5,8 @@
 //! their negatives, at uneven distances. The names of the two tensors end with `.blocks` and `.scales`, or `_blocks` and
 //! `_scales`.
 
-use super::{Dtype, Found, Grid, Layout, Part, Settings, Tensors, names};
-use crate::checkpoint::ggml::{E2M1, half_power_of_two};
+use super::{Dtype, Found, Layout, Part, Settings, Tensors, names};
+use crate::format::{Codes, Packing, mxfp4};
 
 /// Columns that share a scale, and the bytes that they take.
 const GROUP: usize = 32;
@@ -53,15 +53,32 @@ impl Layout for Mxfp4 {
         "MXFP4".to_owned()
     }
 
-    fn grid(&self) -> Option<Grid> {
-        None
+    fn packing(&self, _: &[Part<'_>], _: [usize; 2]) -> Result<Packing, &'static str> {
+        Ok(Packing { format: &mxfp4::FORMAT, group: GROUP })
+    }
+
+    fn codes(&self, parts: &[Part<'_>], row: usize, at: usize, tile: &mut Codes) -> Result<(), (usize, f32)> {
+        let Codes::Blocks(tile) = tile else { unreachable!("MXFP4 is packed from blocks") };
+        let blocks = tile.chunks_exact_mut(1 + BYTES).skip(at * self.groups).take(self.groups);
+        for (g, block) in blocks.enumerate() {
+            let stored = row * self.groups + g;
+            block[0] = parts[1].bytes[stored];
+            if block[0] == u8::MAX {
+                return Err((g * GROUP, f32::NAN));
+            }
+            // Two halves of the columns, where here there are pairs of them.
+            let pairs = &parts[0].bytes[stored * BYTES..][..BYTES];
+            let code = |col: usize| pairs[col / 2] >> (col % 2 * 4) & 15;
+            block[1..].iter_mut().enumerate().for_each(|(i, b)| *b = code(i) | code(i + BYTES) << 4);
+        }
+        Ok(())
     }
 
     fn numbers(&self, parts: &[Part<'_>], row: usize, out: &mut [f32]) {
         let first = row * self.groups;
         for (g, out) in (first..).zip(out.chunks_exact_mut(GROUP)) {
-            let scale = half_power_of_two(parts[1].bytes[g]);
-            let number = |code: u8| scale * f32::from(E2M1[usize::from(code)]);
+            let scale = mxfp4::half_scale(parts[1].bytes[g]);
+            let number = |code: u8| scale * f32::from(mxfp4::E2M1[usize::from(code)]);
             for (pair, byte) in
                 out.as_chunks_mut::<2>().0.iter_mut().zip(&parts[0].bytes[g * BYTES..][..BYTES])
             {

@@ -1,0 +1,43 @@
+// MXFP4: w = state · 2^(e − 127), states 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives, 8 bits of e for 32 columns.
+// The contract is told in format/f16.wgsl; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
+
+@group(1) @binding(0) var<storage, read> codes: array<vec4<u32>>;     // [tiles, K/8, 16 quads]
+@group(1) @binding(1) var<storage, read> exponents: array<vec4<u32>>; // [tiles, GROUPS/4 rounded up, 16 quads] 4 a word
+
+struct Group { scale: vec4<f32> }
+
+// Half of the scale, because states are counted in halves. The two least ones are no normal numbers.
+fn load_group(tile: u32, quad: u32, group: u32) -> Group {
+    let words = exponents[(tile * ((GROUPS + 3u) / 4u) + group / 4u) * 16u + quad];
+    let e = (words >> vec4<u32>(group % 4u * 8u)) & vec4<u32>(255u);
+    let small = vec4<u32>(0x200000u) << min(e, vec4<u32>(1u));
+    return Group(bitcast<vec4<f32>>(select((e - vec4<u32>(1u)) << vec4<u32>(23u), small, e < vec4<u32>(2u))));
+}
+
+// Twice the state of a code. Four bits each say how large it is, for codes without their sign.
+fn doubled(codes: vec4<u32>, shift: u32) -> vec4<f32> {
+    let c = codes >> vec4<u32>(shift);
+    let size = vec4<i32>((vec4<u32>(0xc8643210u) >> ((c & vec4<u32>(7u)) << vec4<u32>(2u))) & vec4<u32>(15u));
+    return vec4<f32>(select(size, -size, (c & vec4<u32>(8u)) != vec4<u32>(0u)));
+}
+
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0);
+const ALIGN_B: vec4<f32> = vec4<f32>(1.0);
+
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
+    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+    return array<vec4<f32>, 8>(
+        doubled(a, 0u), doubled(a, 4u), doubled(a, 8u), doubled(a, 12u),
+        doubled(a, 16u), doubled(a, 20u), doubled(a, 24u), doubled(a, 28u));
+}
+
+fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
+    return g.scale * dot_;
+}
+
+fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+    let c = load_codes(tile, quad, block);
+    return array<vec4<f32>, 8>(
+        g.scale * c[0], g.scale * c[1], g.scale * c[2], g.scale * c[3],
+        g.scale * c[4], g.scale * c[5], g.scale * c[6], g.scale * c[7]);
+}

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Checks what `infer quantize` wrote with the programs that it was written for. Not part of the tests; it prints and asserts.
 
-    quantized.py transformers OUT INFER TEXT      a directory in compressed-tensors' layout
+    quantized.py transformers OUT INFER TEXT      a directory in compressed-tensors' layout, as formats.py's versions run it
+    quantized.py loaded OUT INFER TEXT            the same, loaded as its users do, zeros too: wants transformers 4.57.1
+                                                  (tokenizers 0.22.1) and compressed-tensors 0.15.0
     quantized.py blocks OUT.gguf MODEL            a GGUF file against the model that it was made of, by gguf-py
     quantized.py gptq OUT MODEL                   a directory in GPTQ's layout against its model, by auto-gptq
     quantized.py llama OUT.gguf INFER             greedy text of llama.cpp (xllamacpp 2026.10) and of infer
     quantized.py reference                        makes tests/data/quantized.json
 
-All want the environment of formats.py, but for the one with llama.cpp: that wants xllamacpp.
+All want the environment of formats.py but where another is named; the one with llama.cpp wants xllamacpp.
 """
 
 import json
@@ -58,12 +60,10 @@ def load(directory):
     return model, whole, numbers
 
 
-def transformers(directory, binary, text):
+def same_nll(model, directory, binary, text):
     import torch
     from transformers import AutoTokenizer
 
-    packed, model, numbers = load(directory)
-    print(f"{len(numbers)} matrices unpacked by compressed-tensors")
     tokenizer = AutoTokenizer.from_pretrained(directory)
     ids = tokenizer(Path(text).read_text())["input_ids"][:257]
     logits = model(torch.tensor([ids[:-1]])).logits[0].double()
@@ -71,10 +71,27 @@ def transformers(directory, binary, text):
     found = infer(binary, "perplexity", "-m", directory, "--file", text, "--ctx", 256, "-n", 256)
     print(f"mean NLL over {found['tokens']} tokens: transformers {nll:.6f}, infer {found['mean_nll']:.6f} ({found['format']})")
     assert found["tokens"] == len(ids) - 1 and abs(nll - found["mean_nll"]) < 1e-3, "they differ"
+
+
+def transformers(directory, binary, text):
+    packed, model, numbers = load(directory)
+    print(f"{len(numbers)} matrices unpacked by compressed-tensors")
+    same_nll(model, directory, binary, text)
     if "weight_zero_point" in "".join(packed.state_dict()):
         return
-    logits = packed(torch.tensor([ids[:-1]])).logits[0].double()
-    print(f"  as transformers runs it: {torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:])).item():.6f}")
+    same_nll(packed, directory, binary, text)
+
+
+def loaded(directory, binary, text):
+    import compressed_tensors
+    import torch
+    from transformers import AutoModelForCausalLM, CompressedTensorsConfig, __version__
+
+    torch.set_grad_enabled(False)
+    how = CompressedTensorsConfig(run_compressed=False)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, quantization_config=how).eval()
+    print(f"transformers {__version__}, compressed-tensors {compressed_tensors.__version__}")
+    same_nll(model, directory, binary, text)
 
 
 def gptq(directory, model):
@@ -211,5 +228,5 @@ def reference():
 
 
 if __name__ == "__main__":
-    commands = {"transformers": transformers, "blocks": blocks, "gptq": gptq, "llama": llama, "reference": reference}
+    commands = {"transformers": transformers, "loaded": loaded, "blocks": blocks, "gptq": gptq, "llama": llama, "reference": reference}
     commands[sys.argv[1]](*sys.argv[2:])

@@ -26,8 +26,8 @@ const TRANSPOSED: &[&str] = &["GPT2LMHeadModel"];
 
 const EXAMPLES: &str = "\
 Examples:
-  infer quantize -m DIR -o DIR-w4                       4 bits in groups of 32, for vLLM and infer itself
-  infer quantize -m DIR --group 128 --symmetric -o OUT  4.125 bits a weight, no zeros: transformers reads it too
+  infer quantize -m DIR -o DIR-w4                       4 bits in groups of 32, for infer, transformers, vLLM
+  infer quantize -m DIR --group 128 --symmetric -o OUT  4.125 bits a weight: without zeros
   infer quantize -m DIR -o model-q4_0.gguf --symmetric  a GGUF file, for llama.cpp
   infer quantize -m DIR -o model.gguf --type f16        the same with 16-bit floats
   infer quantize -m DIR --to gptq --quantizer rtn -o OUT
@@ -78,8 +78,8 @@ pub struct Args {
     #[arg(long, value_parser = super::args::group(), hide_possible_values = true)]
     #[arg(value_name = "32|64|128", help_heading = "Weights")]
     group: Option<usize>,
-    /// Count codes from the middle, so that no zeros are stored: a little smaller and less true. transformers reads
-    /// compressed-tensors only so
+    /// Count codes from the middle, so that no zeros are stored: a little smaller and less true. Of compressed-tensors
+    /// before 0.14 transformers reads only that
     #[arg(long, help_heading = "Weights")]
     symmetric: bool,
     /// Numbers that a group has, in codes of 4 bits up to 16 of them and of 8 bits from there on [default: all that the
@@ -350,6 +350,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     }
     let _ = out.write(&text(&args.output, &summary))?;
     for (list, problem) in [
+        (&summary.uneven, "left 16-bit floats: their rows are not whole groups"),
         (&summary.unseen, "rounded without looking at activations, which only dense layers show"),
         (&summary.unscaled, "without factors: what they are multiplied with has no place for them"),
     ] {

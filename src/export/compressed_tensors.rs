@@ -1,7 +1,7 @@
 //! compressed-tensors' `pack-quantized`, which vLLM and transformers read: `src/checkpoint/packed/compressed_tensors.rs`
 //! tells how the tensors lie.
 
-use super::{Layout, Others, Piece, Pieces, Settings, words};
+use super::{Alike, Layout, Piece, Pieces, Settings, words};
 use crate::checkpoint::Dtype;
 use crate::quantize::{Coded, Zeros};
 use serde_json::{Map, Value, json};
@@ -54,7 +54,7 @@ fn encode(settings: &Settings, coded: &Coded) -> Vec<Vec<u8>> {
     pieces
 }
 
-fn config(settings: &Settings, others: &[Others], kept: &[String]) -> Value {
+fn config(_: &Settings, groups: &[Alike], kept: &[String]) -> Value {
     let mut ignore = vec!["lm_head"];
     ignore.extend(kept.iter().map(String::as_str).filter(|name| *name != "lm_head"));
     let group = |settings: &Settings, targets: Value| {
@@ -72,10 +72,12 @@ fn config(settings: &Settings, others: &[Others], kept: &[String]) -> Value {
             "output_activations": null,
         })
     };
-    // Readers look for a name before they look for a class.
-    let named = others.iter().map(|(settings, names)| group(settings, json!(names)));
-    let groups = std::iter::once(group(settings, json!(["Linear"]))).chain(named).enumerate();
-    let groups: Map<String, Value> = groups.map(|(i, group)| (format!("group_{i}"), group)).collect();
+    // By name where there are several: readers differ in whether a name or the class of all of them counts for more.
+    let groups = groups.iter().enumerate().map(|(i, (settings, names))| {
+        let targets = if groups.len() > 1 { json!(names) } else { json!(["Linear"]) };
+        (format!("group_{i}"), group(settings, targets))
+    });
+    let groups: Map<String, Value> = groups.collect();
     json!({
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",

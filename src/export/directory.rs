@@ -2,7 +2,7 @@
 
 use super::card::{Card, card};
 use super::recipe::described;
-use super::{Layout, Others, Piece, Place, Recipe, Settings, Summary, Target, Use, Watch, halves, tensors};
+use super::{Alike, Layout, Piece, Place, Recipe, Settings, Summary, Target, Use, Watch, halves, tensors};
 use crate::checkpoint::{Checkpoint, Directory, Dtype, TensorInfo};
 use crate::error::{Error, Result};
 use half::bf16;
@@ -141,7 +141,10 @@ impl Layout {
             let pieces = match (settings, &info.shape[..]) {
                 (Some(settings), &[rows, cols]) => match (self.pieces)(&settings, stem, [rows, cols]) {
                     Ok(pieces) => Some((settings, pieces)),
-                    Err(_) if self.may_keep => None,
+                    Err(_) if self.may_keep => {
+                        summary.uneven.push(info.name.clone());
+                        None
+                    }
                     Err(problem) => {
                         let instead = "choose another --group, or --to compressed-tensors";
                         return Err(Error::tensor(&info.name, format!("has {problem}; {instead}")));
@@ -196,16 +199,15 @@ impl Layout {
         // The embedding is kept, and in that layout it is not a linear layer; the rest is named.
         let linear: Vec<String> =
             kept.iter().filter(|name| !name.ends_with("embed_tokens")).cloned().collect();
-        let mut others: Vec<Others> = Vec::new();
+        let mut groups: Vec<Alike> = Vec::new();
         for (job, own) in jobs.iter().filter_map(|job| Some((job, job.settings?))) {
             let stem = job.info.name.strip_suffix(".weight").unwrap_or(&job.info.name).to_owned();
-            match others.iter_mut().find(|(other, _)| *other == own) {
-                _ if own == *settings => {}
+            match groups.iter_mut().find(|(of, _)| *of == own) {
                 Some((_, names)) => names.push(stem),
-                None => others.push((own, vec![stem])),
+                None => groups.push((own, vec![stem])),
             }
         }
-        config.insert("quantization_config".to_owned(), (self.config)(settings, &others, &linear));
+        config.insert("quantization_config".to_owned(), (self.config)(settings, &groups, &linear));
         Ok(Value::Object(config))
     }
 }

@@ -166,7 +166,11 @@ impl Type {
             let own = recipe.stored.get(&info.name).map(|stored| stored.bits);
             let own = own.filter(|&bits| self.codes.is_none_or(|(usual, _)| usual != bits));
             let kind = own.map_or(Some(self), |bits| Type::of_bits(bits, recipe.settings.symmetric));
-            let kind = kind.filter(|_| of == Use::Quantize && cols.is_multiple_of(BLOCK));
+            let kind = kind.filter(|_| of == Use::Quantize);
+            if kind.is_some_and(|kind| kind.codes.is_some()) && !cols.is_multiple_of(BLOCK) {
+                summary.uneven.push(info.name.clone());
+            }
+            let kind = kind.filter(|_| cols.is_multiple_of(BLOCK));
             let block = kind.and_then(|kind| Some((kind.block()?, kind.codes?.1)));
             let settings = kind.and_then(|kind| kind.settings(recipe.settings));
             if own == Some(16) && of == Use::Quantize {

@@ -1,7 +1,7 @@
 //! GPTQ's layout, version 1, in which a zero is stored as one less than it is: `src/checkpoint/packed/gptq.rs` tells how
 //! the tensors lie. (It says nothing of how the codes were chosen.)
 
-use super::{Layout, Others, Piece, Pieces, Settings, words};
+use super::{Alike, Layout, Piece, Pieces, Settings, words};
 use crate::checkpoint::Dtype;
 use crate::quantize::{Coded, Zeros};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ fn encode(settings: &Settings, coded: &Coded) -> Vec<Vec<u8>> {
     vec![weights, zeros, scales, order]
 }
 
-fn config(settings: &Settings, _: &[Others], _: &[String]) -> Value {
+fn config(settings: &Settings, _: &[Alike], _: &[String]) -> Value {
     json!({
         "quant_method": "gptq",
         "bits": settings.bits,

@@ -53,9 +53,9 @@ pub struct Layout {
     encode: fn(&Settings, &Coded) -> Vec<Vec<u8>>,
     /// Whether matrices may be stored in several ways.
     pub mixes: bool,
-    /// The `quantization_config`: how matrices are stored, those that are stored otherwise by name, and `kept`, the names of
-    /// those that are floats. Names are less `.weight`.
-    config: fn(&Settings, others: &[Others], kept: &[String]) -> Value,
+    /// The `quantization_config`: what most are stored as, which are stored how, and `kept`, the names of those that are
+    /// floats. Names are less `.weight`.
+    config: fn(&Settings, groups: &[Alike], kept: &[String]) -> Value,
 }
 
 impl std::fmt::Debug for Layout {
@@ -64,8 +64,8 @@ impl std::fmt::Debug for Layout {
     }
 }
 
-/// Matrices that are stored otherwise than most, and how.
-type Others = (Settings, Vec<String>);
+/// Matrices that are stored alike, and how.
+type Alike = (Settings, Vec<String>);
 
 /// The tensors of a matrix, or why it cannot be held.
 type Pieces = std::result::Result<Vec<Piece>, String>;

@@ -12,6 +12,8 @@ pub struct Summary {
     pub matrices: usize,
     /// Matrices that are 16-bit floats.
     pub kept: Vec<String>,
+    /// Those among them that were to be codes, and whose rows are not whole groups.
+    pub uneven: Vec<String>,
     /// Bytes of the weights before.
     pub bytes_before: u64,
     /// Bytes of the weights now, headers included.

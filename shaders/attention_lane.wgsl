@@ -41,35 +41,52 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
         maximum[h] = -3.0e38;
     }
-    for (var key = slice.first; key < slice.end; key++) {
-        let page = pages[row.sequence * MAX_PAGES + key / PAGE] * KV_HEADS + kv_head;
-        let k = page * HALF * PAGE + key % PAGE;
-        var score: array<f32, TEAM>;
+    // Four keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Of those
+    // outside of the slice the nearest inside is looked at instead, and weighs nothing.
+    for (var four = slice.first / 4u * 4u; four < slice.end; four += 4u) {
+        let page = pages[row.sequence * MAX_PAGES + four / PAGE] * KV_HEADS + kv_head;
+        let keys_ = four + vec4<u32>(0u, 1u, 2u, 3u);
+        let inside = keys_ >= vec4<u32>(slice.first) & keys_ < vec4<u32>(slice.end);
+        let token = clamp(keys_, vec4<u32>(slice.first), vec4<u32>(slice.end - 1u)) % PAGE;
+        let k = page * HALF * PAGE + token;
+        var score: array<vec4<f32>, TEAM>;
         for (var i = 0u; i < HALF; i++) {
-            let word = unpack2x16float(keys[k + i * PAGE]);
+            let at = k + i * PAGE;
+            let a = unpack2x16float(keys[at.x]);
+            let b = unpack2x16float(keys[at.y]);
+            let c = unpack2x16float(keys[at.z]);
+            let d = unpack2x16float(keys[at.w]);
             for (var h = 0u; h < TEAM; h++) {
-                score[h] += query[h][i].x * word.x + query[h][i].y * word.y;
+                let x = query[h][i];
+                score[h] += x.x * vec4<f32>(a.x, b.x, c.x, d.x) + x.y * vec4<f32>(a.y, b.y, c.y, d.y);
             }
         }
-        var weight: array<f32, TEAM>;
+        var weight: array<vec4<f32>, TEAM>;
         for (var h = 0u; h < TEAM; h++) {
-            let capped = soft_cap(score[h]);
-            if capped > maximum[h] {
-                let fade = exp(maximum[h] - capped);
+            let s = score[h];
+            let capped = select(
+                vec4<f32>(-3.0e38), vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w)), inside);
+            let most = max(max(capped.x, capped.y), max(capped.z, capped.w));
+            if most > maximum[h] {
+                let fade = exp(maximum[h] - most);
                 total[h] *= fade;
                 for (var i = 0u; i < HALF; i++) {
                     sum[h][i] *= fade;
                 }
-                maximum[h] = capped;
+                maximum[h] = most;
             }
             weight[h] = exp(capped - maximum[h]);
-            total[h] += weight[h];
+            total[h] += (weight[h].x + weight[h].y) + (weight[h].z + weight[h].w);
         }
-        let v = (page * PAGE + key % PAGE) * HALF;
+        let v = (page * PAGE + token) * HALF;
         for (var i = 0u; i < HALF; i++) {
-            let word = unpack2x16float(values[v + i]);
+            let a = unpack2x16float(values[v.x + i]);
+            let b = unpack2x16float(values[v.y + i]);
+            let c = unpack2x16float(values[v.z + i]);
+            let d = unpack2x16float(values[v.w + i]);
             for (var h = 0u; h < TEAM; h++) {
-                sum[h][i] += weight[h] * word;
+                let w = weight[h];
+                sum[h][i] += w.x * a + w.y * b + w.z * c + w.w * d;
             }
         }
     }

@@ -2,26 +2,26 @@
 //
 // One lane owns Q quads, 4·Q rows of W, and loops over all of k. The activations lie in a uniform buffer and are read at
 // an index that is the same in all lanes, which such devices do once for all of them, yet not for nothing: Q quads share
-// each of them, as T rows share each unpacked weight. Rows, x and out are windows that start at the first of the T rows.
+// each of them, as T rows share each unpacked weight. Rows, x and out are windows of WINDOWS times T rows.
 //
-// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (divides 16), ADD, GROUP,
-// GROUPS, WG; a format. Grid: (lanes / WG).
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, Q (divides 16), ADD,
+// GROUP, GROUPS, WG; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<uniform> x: array<vec4<f32>, T * K / 4u>;  // [T, K]
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;      // [T, STRIDE]
+@group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * T * K / 4u>; // [WINDOWS · T, K]
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;               // [WINDOWS · T, STRIDE]
 
 var<private> sum: array<array<vec4<f32>, Q>, T>;
 
 // For one row of x: by codes, each of which serves once.
-fn add_codes(tile: u32, quad: u32) {
+fn add_codes(tile: u32, quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var part: array<vec4<f32>, Q>;
         var total: vec4<f32>;
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
-            let x0 = x[block * 2u];
-            let x1 = x[block * 2u + 1u];
+            let x0 = x[at + block * 2u];
+            let x1 = x[at + block * 2u + 1u];
             total += x0 + x1;
             let a = x0 * ALIGN_A;
             let b = x1 * ALIGN_B;
@@ -48,15 +48,15 @@ fn add_codes(tile: u32, quad: u32) {
 
 // For several rows of x: by weights, each of which serves all of them. One quad at a time, so that no array of weights is
 // indexed: SwiftShader keeps such arrays in memory.
-fn add_quad(tile: u32, quad: u32) {
+fn add_quad(tile: u32, quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         let group = load_group(tile, quad, g);
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
             let w = load_block(tile, quad, block, group);
             for (var t = 0u; t < T; t++) {
-                let a = x[t * (K / 4u) + block * 2u];
-                let b = x[t * (K / 4u) + block * 2u + 1u];
+                let a = x[at + t * (K / 4u) + block * 2u];
+                let b = x[at + t * (K / 4u) + block * 2u + 1u];
                 // One after the other: sums of products on the way would need registers.
                 var s = sum[t][0];
                 s += w[0] * a.x;
@@ -74,7 +74,7 @@ fn add_quad(tile: u32, quad: u32) {
 }
 
 // The same for several quads, which share each activation that is loaded.
-fn add_quads(tile: u32, quad: u32) {
+fn add_quads(tile: u32, quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
@@ -87,8 +87,8 @@ fn add_quads(tile: u32, quad: u32) {
                 w[q] = load_block(tile, quad + q, block, group[q]);
             }
             for (var t = 0u; t < T; t++) {
-                let a = x[t * (K / 4u) + block * 2u];
-                let b = x[t * (K / 4u) + block * 2u + 1u];
+                let a = x[at + t * (K / 4u) + block * 2u];
+                let b = x[at + t * (K / 4u) + block * 2u + 1u];
                 for (var q = 0u; q < Q; q++) {
                     var s = sum[t][q];
                     s += w[q][0] * a.x;
@@ -107,11 +107,12 @@ fn add_quads(tile: u32, quad: u32) {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
     let n = id.x * 4u * Q;
+    let first = select(workgroup.y * T, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
     var first_used = 0u;
-    while first_used < T && rows[first_used].sequence == NONE {
+    while first_used < T && rows[first + first_used].sequence == NONE {
         first_used += 1u;
     }
     if first_used == T || n >= N {
@@ -119,19 +120,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let tile = n / 64u;
     let quad = n % 64u / 4u;
+    let at = first * (K / 4u);
     if T == 1u {
-        add_codes(tile, quad);
+        add_codes(tile, quad, at);
     } else if Q == 1u {
-        add_quad(tile, quad);
+        add_quad(tile, quad, at);
     } else {
-        add_quads(tile, quad);
+        add_quads(tile, quad, at);
     }
     for (var t = 0u; t < T; t++) {
         for (var q = 0u; q < Q; q++) {
             for (var j = 0u; j < 4u; j++) {
-                let at = n + q * 4u + j;
-                if at < N {
-                    let i = t * STRIDE + FIRST + at;
+                let row = n + q * 4u + j;
+                if row < N {
+                    let i = (first + t) * STRIDE + FIRST + row;
                     out[i] = select(sum[t][q][j], out[i] + sum[t][q][j], ADD);
                 }
             }

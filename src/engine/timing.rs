@@ -62,6 +62,11 @@ impl Engine {
     /// As [`time_prompt`](Self::time_prompt).
     pub async fn time_decode(&mut self, work: Work, round: usize) -> Result<Timing> {
         let requests = self.fill(work, round, 1, work.tokens + 1).await?;
+        // What the first ones take of device and host is measured apart.
+        let firsts: Vec<Request> = requests.iter().map(|r| Request { max_tokens: 1, ..r.clone() }).collect();
+        self.restart().await?;
+        self.generate(&firsts, &mut |_, _| ControlFlow::Continue(())).await?;
+        let (busy_before, encode_before) = (self.busy().await?, self.encode);
         self.restart().await?;
         let (mut waiting, mut first) = (work.sequences, None);
         let mut started = vec![false; work.sequences];
@@ -76,7 +81,9 @@ impl Engine {
         })
         .await?;
         let wall = first.map_or(Duration::ZERO, |first| first.elapsed());
-        let (busy, encode) = (self.busy().await?, self.encode);
+        let without = |all: Duration, before| all.saturating_sub(before);
+        let busy = self.busy().await?.zip(busy_before).map(|(all, before)| without(all, before));
+        let encode = without(self.encode, encode_before);
         Ok(Timing { tokens: work.tokens * work.sequences, wall, busy, encode })
     }
 

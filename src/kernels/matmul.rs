@@ -126,11 +126,14 @@ impl Recorder<'_> {
                 .bool("ADD", add);
             match variant {
                 Variant::Uniform { rows: t, quads } => {
-                    let consts = consts.u32("T", t).u32("Q", quads).u32("WG", UNIFORM_WG);
-                    let grid = [shard.rows.div_ceil(4 * quads * UNIFORM_WG), 1, 1];
-                    for first in (0..x.capacity).step_by(t) {
+                    let windows = Shape::new(x.capacity, weight).windows(self.capabilities, t);
+                    let consts = consts.u32("T", t).u32("WINDOWS", windows).u32("Q", quads);
+                    let consts = consts.u32("WG", UNIFORM_WG);
+                    let grid = [shard.rows.div_ceil(4 * quads * UNIFORM_WG), windows, 1];
+                    let rows = t * windows;
+                    for first in (0..x.capacity).step_by(rows) {
                         let window = |buffer: Buffer, words: usize| {
-                            buffer.window((first * words * 4) as u64, (t * words * 4) as u64)
+                            buffer.window((first * words * 4) as u64, (rows * words * 4) as u64)
                         };
                         let bindings = [
                             window(x.rows, super::twin::ROW_WORDS),

@@ -136,6 +136,13 @@ impl Shape {
         };
         (1..=most.min(self.capacity)).rev().find(|&n| self.capacity.is_multiple_of(n) && fits(n))
     }
+
+    /// How many times so many rows of the input one uniform binding holds, such that none are left over.
+    pub fn windows(self, device: &Capabilities, rows: usize) -> usize {
+        let most = device.max_uniform as usize / (4 * self.cols * rows);
+        let all = self.capacity / rows;
+        (1..=most.min(all)).rev().find(|&n| all.is_multiple_of(n)).unwrap_or(1)
+    }
 }
 
 /// A product for which no variant was measured.

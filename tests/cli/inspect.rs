@@ -41,22 +41,10 @@ fn a_file_is_told_by_its_formats_and_its_memory() {
     // Which codes do not run as they are, and why.
     for (name, encoding, expected) in [
         ("gptq-3", "GPTQ 3 bits", "as it is, q4/32"),
-        (
-            "gptq-act-order",
-            "GPTQ 4 bits in the order of activations",
-            "unpacked to 16-bit floats: their groups are not of neighbouring columns",
-        ),
-        (
-            "bitsandbytes-nf4",
-            "bitsandbytes nf4",
-            "unpacked to 16-bit floats: their states lie at uneven distances",
-        ),
-        (
-            "bitsandbytes-fp4",
-            "bitsandbytes fp4",
-            "unpacked to 16-bit floats: their states lie at uneven distances",
-        ),
-        ("mxfp4", "MXFP4", "unpacked to 16-bit floats: their states lie at uneven distances"),
+        ("gptq-act-order", "GPTQ 4 bits in the order of activations", "as it is, q4/32"),
+        ("bitsandbytes-nf4", "bitsandbytes nf4", "as it is, nf4/64"),
+        ("bitsandbytes-fp4", "bitsandbytes fp4", "as it is, fp4/64"),
+        ("mxfp4", "MXFP4", "as it is, mxfp4"),
     ] {
         let found = run(&["inspect", &packed(name), "--json"]).json();
         let encodings = found["encodings"].as_array().unwrap();

@@ -1,5 +1,5 @@
 // MXFP4: w = state · 2^(e − 127), states 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives, 8 bits of e for 32 columns.
-// The contract is told in format/f16.wgsl; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
+// format/scaled.wgsl follows; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
 
 @group(1) @binding(0) var<storage, read> codes: array<vec4<u32>>;     // [tiles, K/8, 16 quads]
 @group(1) @binding(1) var<storage, read> exponents: array<vec4<u32>>; // [tiles, GROUPS/4 rounded up, 16 quads] 4 a word
@@ -21,23 +21,9 @@ fn doubled(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(select(size, -size, (c & vec4<u32>(8u)) != vec4<u32>(0u)));
 }
 
-const ALIGN_A: vec4<f32> = vec4<f32>(1.0);
-const ALIGN_B: vec4<f32> = vec4<f32>(1.0);
-
 fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     return array<vec4<f32>, 8>(
         doubled(a, 0u), doubled(a, 4u), doubled(a, 8u), doubled(a, 12u),
         doubled(a, 16u), doubled(a, 20u), doubled(a, 24u), doubled(a, 28u));
-}
-
-fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
-    return g.scale * dot_;
-}
-
-fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    let c = load_codes(tile, quad, block);
-    return array<vec4<f32>, 8>(
-        g.scale * c[0], g.scale * c[1], g.scale * c[2], g.scale * c[3],
-        g.scale * c[4], g.scale * c[5], g.scale * c[6], g.scale * c[7]);
 }

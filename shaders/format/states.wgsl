@@ -1,5 +1,5 @@
 // One of 16 numbers at uneven distances, times an f32 scale for each group of columns.
-// The contract is told in format/f16.wgsl; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
+// format/scaled.wgsl follows; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
 
 @group(1) @binding(0) var<storage, read> codes: array<vec4<u32>>;  // [tiles, K/8, 16 quads]
 @group(1) @binding(1) var<storage, read> scales: array<vec4<f32>>; // [tiles, GROUPS, 16 quads]
@@ -16,23 +16,9 @@ fn look_up(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(states[c.x], states[c.y], states[c.z], states[c.w]);
 }
 
-const ALIGN_A: vec4<f32> = vec4<f32>(1.0);
-const ALIGN_B: vec4<f32> = vec4<f32>(1.0);
-
 fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     return array<vec4<f32>, 8>(
         look_up(a, 0u), look_up(a, 4u), look_up(a, 8u), look_up(a, 12u),
         look_up(a, 16u), look_up(a, 20u), look_up(a, 24u), look_up(a, 28u));
-}
-
-fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
-    return g.scale * dot_;
-}
-
-fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    let c = load_codes(tile, quad, block);
-    return array<vec4<f32>, 8>(
-        g.scale * c[0], g.scale * c[1], g.scale * c[2], g.scale * c[3],
-        g.scale * c[4], g.scale * c[5], g.scale * c[6], g.scale * c[7]);
 }

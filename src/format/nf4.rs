@@ -2,7 +2,9 @@
 
 use super::states::states_format;
 
-/// The states.
+/// The states of a group whose greatest magnitude is 1: quantiles of the standard normal distribution, evenly
+/// spaced in probability from δ = 1 − (1/30 + 1/32)/2 to 1/2, in 8 steps above 0 and in 7 below, with 0 itself,
+/// divided by the greatest.
 pub const STATES: [f32; 16] = [
     -1.0,
     -0.696_192_8,

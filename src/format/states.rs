@@ -61,7 +61,10 @@ macro_rules! states_format {
                 $crate::format::states::pack(tile, cols, group, &$states, planes)
             },
             unpack: $crate::format::states::unpack,
-            wgsl: &[$crate::format::affine::wgsl!("states.wgsl")],
+            wgsl: &[
+                $crate::format::affine::wgsl!("states.wgsl"),
+                $crate::format::affine::wgsl!("scaled.wgsl"),
+            ],
         }
     };
 }

@@ -287,11 +287,12 @@ fn text(report: &Report) -> String {
         };
         line("tokenizer", format!("ends with {end}, {chat}"));
     }
+    let width = report.encodings.iter().map(|stored| stored.encoding.len()).max().unwrap_or(0).max(24);
     for (i, stored) in report.encodings.iter().enumerate() {
         line(
             if i == 0 { "stored as" } else { "" },
             format!(
-                "{:<24} {:>4} tensors {:>12} {:>6.2} bits  {}",
+                "{:<width$} {:>4} tensors {:>12} {:>6.2} bits  {}",
                 stored.encoding,
                 stored.tensors,
                 mib(stored.bytes),

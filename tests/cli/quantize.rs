@@ -103,6 +103,12 @@ fn wrong_use_is_refused() {
     run(&["quantize", "-m", &small, "-o", &out]).failed(1, "choose a smaller --group", "no whole groups");
     run(&["quantize", "-o", &format!("{out}.gguf")]).failed(1, "is of type \"Unigram\"", "the model inside");
     run(&["quantize", "-m", "nowhere", "-o", &out]).failed(1, "nowhere", "no model");
+    let images = Model::copy("gemma3-multimodal");
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(tiny("llama").join(file), images.file(file)).unwrap();
+    }
+    let of_images = "is one part of a model: what would be written";
+    run(&["quantize", "-m", images.path(), "-o", &out]).failed(1, of_images, "a model of images too");
     let help = run(&["quantize", "--help"]).ok().out;
     for text in ["Examples:", "--symmetric", "infer inspect OUT", "llama.cpp"] {
         assert!(help.contains(text), "{text}: {help}");

@@ -282,8 +282,7 @@ impl Engine {
             results.iter().for_each(|&buffer| r.pin(buffer));
         }
         let forward = |r: &mut Recorder<'_>, arm: &Arm| {
-            let x = arm.model.forward(r, Step { rows, capacity, caches: &arm.caches });
-            let (x, rows_out) = r.gather(rows, outputs, x, arm.model.hidden_size());
+            let (x, rows_out) = arm.model.forward(r, Step { rows, capacity, caches: &arm.caches, outputs });
             (arm.model.logits(r, rows_out, outputs_len, x), rows_out)
         };
         let (logits, rows_out) = forward(&mut r, arm);

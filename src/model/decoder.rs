@@ -308,12 +308,24 @@ fn rotation(
     Ok(rotation)
 }
 
-impl Norm {
-    fn apply(self, r: &mut Recorder<'_>, rows: Buffer, capacity: usize, x: Buffer) -> Buffer {
-        match self {
-            Norm::Rms(norm) => r.rms_norm(rows, capacity, x, norm),
-            Norm::Layer(norm) => r.layer_norm(rows, capacity, x, norm),
+/// What a norm, if there is one, makes of rows.
+fn normed(norm: Option<Norm>, r: &mut Recorder<'_>, x: Activations) -> Buffer {
+    match norm {
+        Some(Norm::Rms(norm)) => r.rms_norm(x.rows, x.capacity, x.values, norm),
+        Some(Norm::Layer(norm)) => r.layer_norm(x.rows, x.capacity, x.values, norm),
+        None => x.values,
+    }
+}
+
+impl Layer {
+    /// `[rows, (heads + 2·kv_heads) · head_dim]`
+    fn queries_keys_values(&self, r: &mut Recorder<'_>, x: Activations) -> Buffer {
+        let values = normed(self.before_attention, r, x); // [rows, hidden]
+        let qkv = self.qkv.apply(r, Activations { values, ..x }, "qkv");
+        for norm in self.query_norm.iter().chain(&self.key_norm) {
+            r.head_norm(x.rows, x.capacity, qkv, norm.norm, norm.parts);
         }
+        qkv
     }
 }
 
@@ -343,18 +355,12 @@ impl Projection {
 }
 
 impl Model for Decoder {
-    fn hidden_size(&self) -> usize {
-        self.embedding.cols
-    }
-
-    fn forward(&self, r: &mut Recorder<'_>, Step { rows, capacity, caches }: Step<'_>) -> Buffer {
-        let of = |values| Activations { rows, capacity, values };
-        let normed = |r: &mut Recorder<'_>, norm: Option<Norm>, x: Buffer| match norm {
-            Some(norm) => norm.apply(r, rows, capacity, x),
-            None => x,
-        };
+    fn forward(&self, r: &mut Recorder<'_>, step: Step<'_>) -> (Buffer, Buffer) {
+        let Step { mut rows, mut capacity, caches, outputs } = step;
+        let hidden = self.embedding.cols;
+        let wanted = (outputs.len / 4) as usize;
         r.label("the embedding");
-        let x = r.temporary(capacity * self.embedding.cols, "residual"); // [rows, hidden]
+        let mut x = r.temporary(capacity * hidden, "residual"); // [rows, hidden]
         r.embed(rows, capacity, &self.embedding, x);
         r.scale(rows, capacity, x, self.embedding_scale);
         if let Some(table) = self.positions {
@@ -362,16 +368,20 @@ impl Model for Decoder {
         }
         for (i, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
             r.label(format!("layer {i}"));
-            let h = normed(r, layer.before_attention, x); //        [rows, hidden]
-            let parallel = self.parallel.then(|| normed(r, layer.before_mlp, x)); // [rows, hidden]
-            let qkv = layer.qkv.apply(r, of(h), "qkv"); //          [rows, (heads + 2·kv_heads) · head_dim]
-            for norm in layer.query_norm.iter().chain(&layer.key_norm) {
-                r.head_norm(rows, capacity, qkv, norm.norm, norm.parts);
+            let qkv = layer.queries_keys_values(r, Activations { rows, capacity, values: x });
+            let mut q = r.rope_and_store(rows, capacity, (qkv, self.heads), layer.rotation, cache);
+            // Behind the last keys and values, nobody looks at rows whose logits are not wanted.
+            if wanted < capacity && i + 1 == self.layers.len() {
+                (q, _) = r.gather(rows, outputs, q, cache.heads * cache.head_dim);
+                (x, rows) = r.gather(rows, outputs, x, hidden);
+                capacity = wanted;
             }
-            let q = r.rope_and_store(rows, capacity, (qkv, self.heads), layer.rotation, cache);
+            let of = |values| Activations { rows, capacity, values };
+            let normed = |r: &mut Recorder<'_>| normed(layer.before_mlp, r, of(x));
+            let parallel = self.parallel.then(|| normed(r)); //           [rows, hidden]
             let a = r.attention(rows, capacity, q, self.scores, cache); // [rows, heads · head_dim]
             layer.attention_output.add(r, of(a), layer.after_attention, x);
-            let h = parallel.unwrap_or_else(|| normed(r, layer.before_mlp, x)); // [rows, hidden]
+            let h = parallel.unwrap_or_else(|| normed(r)); //             [rows, hidden]
             match &layer.mlp {
                 Mlp::Dense { up, down } => {
                     let up = up.apply(r, of(h), "up"); //           [rows, intermediate], twice that if gated
@@ -388,12 +398,15 @@ impl Model for Decoder {
                 }
             }
         }
-        x
+        r.label("the output layer");
+        match wanted < step.capacity {
+            true => (x, rows),
+            false => r.gather(rows, outputs, x, hidden),
+        }
     }
 
     fn logits(&self, r: &mut Recorder<'_>, rows: Buffer, capacity: usize, x: Buffer) -> Buffer {
-        r.label("the output layer");
-        let values = self.norm.apply(r, rows, capacity, x); // [rows, hidden]
+        let values = normed(Some(self.norm), r, Activations { rows, capacity, values: x }); // [rows, hidden]
         let weight = self.output.as_ref().unwrap_or(&self.embedding);
         let logits = r.matmul(Activations { rows, capacity, values }, weight, "logits"); // [rows, vocab]
         r.scale(rows, capacity, logits, self.logits);

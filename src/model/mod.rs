@@ -98,15 +98,15 @@ pub struct Step<'a> {
     pub capacity: usize,
     /// One cache a layer.
     pub caches: &'a [Cache],
+    /// The rows whose logits are wanted: `[outputs]` numbers of rows, or `NONE`.
+    pub outputs: Buffer,
 }
 
 /// A loaded model.
 pub trait Model {
-    /// Size of the residual stream.
-    fn hidden_size(&self) -> usize;
-
-    /// Records the layers: `[capacity, hidden]`, before the last norm.
-    fn forward(&self, r: &mut Recorder<'_>, step: Step<'_>) -> Buffer;
+    /// Records the layers: `[outputs, hidden]`, before the last norm, and the table of those rows.
+    /// Inputs of the last layer's later matrices can be observed only where there are as many outputs as rows.
+    fn forward(&self, r: &mut Recorder<'_>, step: Step<'_>) -> (Buffer, Buffer);
 
     /// Records the output layer for `capacity` rows of `x` `[capacity, hidden]`; the result is called
     /// "logits", `[capacity, stride]` with [`logits_stride`](Model::logits_stride).

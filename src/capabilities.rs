@@ -24,8 +24,8 @@ pub struct Capabilities {
     pub timestamps: bool,
     /// Small per-dispatch constants (push constants) are there.
     pub immediates: bool,
-    /// Matrix units are reachable.
-    pub cooperative_matrix: bool,
+    /// Matrix units, where they are reachable.
+    pub matrices: Option<Matrices>,
     /// Largest storage binding in bytes; a larger weight is split into shards by rows.
     pub max_binding: u64,
     /// Largest buffer in bytes.
@@ -44,6 +44,15 @@ pub struct Capabilities {
     pub free_memory: Option<u64>,
 }
 
+/// Units of a device that multiply square matrices of 16-bit floats and add them to one of 32-bit floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Matrices {
+    /// Rows and columns of each.
+    pub size: u32,
+    /// Lanes of the subgroup that holds them together.
+    pub lanes: u32,
+}
+
 impl Capabilities {
     /// A device that has nothing but what WebGPU promises.
     pub fn promised(device: &str, backend: &str) -> Self {
@@ -56,7 +65,7 @@ impl Capabilities {
             subgroups: None,
             timestamps: false,
             immediates: false,
-            cooperative_matrix: false,
+            matrices: None,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             max_uniform: 64 << 10,

@@ -171,7 +171,7 @@ fn describe(entry: &Entry) -> String {
         subgroups,
         c.timestamps.then(|| "timestamps".to_owned()),
         c.immediates.then(|| "immediates".to_owned()),
-        c.cooperative_matrix.then(|| "cooperative matrix".to_owned()),
+        c.matrices.map(|m| format!("matrices of {}", m.size)),
     ];
     let features: Vec<String> = features.into_iter().flatten().collect();
     let features = if features.is_empty() { "none".to_owned() } else { features.join(", ") };

@@ -93,7 +93,15 @@ impl Gpu {
         let optional = [
             (capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP),
             (capabilities.timestamps, wgpu::Features::TIMESTAMP_QUERY),
+            (capabilities.matrices.is_some(), wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+            (capabilities.matrices.is_some(), wgpu::Features::SHADER_F16),
         ];
+        let experimental_features = match capabilities.matrices {
+            // SAFETY: the one experimental feature that is asked for is matrices, and the one kernel that uses them is run
+            // only where it was measured and gave what the others do.
+            Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            None => wgpu::ExperimentalFeatures::disabled(),
+        };
         let mut required_features = wgpu::Features::empty();
         optional.iter().filter(|(has, _)| *has).for_each(|(_, feature)| required_features |= *feature);
         let mut required_limits = adapter.adapter.limits();
@@ -105,6 +113,7 @@ impl Gpu {
             label: Some("sixteen-states"),
             required_features,
             required_limits,
+            experimental_features,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };

@@ -8,7 +8,7 @@ mod timing;
 
 pub use executor::Gpu;
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Matrices};
 use crate::error::{Error, Result};
 
 /// A device that could be opened.
@@ -74,7 +74,7 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
     let has = |f: wgpu::Features| features.contains(f);
     let software = info.device_type == wgpu::DeviceType::Cpu;
     Capabilities {
-        device: info.name,
+        device: info.name.clone(),
         backend: info.backend.to_str().to_owned(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         software,
@@ -82,7 +82,7 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         immediates: has(wgpu::Features::IMMEDIATES),
-        cooperative_matrix: has(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        matrices: matrices(adapter, &info),
         // Bindings stop below 2 GiB even where more is reported.
         max_binding: limits.max_storage_buffer_binding_size.min((1 << 31) - 256),
         max_buffer: limits.max_buffer_size.min((1 << 31) - 256),
@@ -96,4 +96,19 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         // A software device allocates from the machine's memory; of others nothing portable tells.
         free_memory: if software { crate::memory::available() } else { None },
     }
+}
+
+/// Matrix units that kernels can use: of halves, adding up floats, with subgroups of one size.
+fn matrices(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo) -> Option<Matrices> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    let lanes = info.subgroup_min_size;
+    if !adapter.features().contains(needed) || lanes == 0 || lanes != info.subgroup_max_size {
+        return None;
+    }
+    let fits = |p: &wgpu::CooperativeMatrixProperties| {
+        (p.ab_type, p.cr_type) == (F16, F32) && p.m_size == p.n_size && p.n_size == p.k_size
+    };
+    let sizes = adapter.cooperative_matrix_properties().into_iter().filter(fits).map(|p| p.m_size);
+    sizes.max().map(|size| Matrices { size, lanes })
 }

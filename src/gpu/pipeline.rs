@@ -73,7 +73,7 @@ pub fn compile(
         .map(|m| {
             let place = m.location.map_or_else(String::new, |l| source.locate(l.line_number as usize) + ": ");
             // The first line says it; the rest draws the source.
-            place + m.message.lines().next().unwrap_or_default()
+            place + m.message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
         })
         .collect();
     let layouts = [Some(&bindings), planes.as_ref()];

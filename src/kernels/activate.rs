@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
@@ -10,7 +10,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "activate",
     wgsl: &[wgsl!("activate.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

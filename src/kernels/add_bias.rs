@@ -2,14 +2,14 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "add_bias",
     wgsl: &[wgsl!("add_bias.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, Scale, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, Scale, wgsl};
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -14,7 +14,7 @@ pub const SHARED: Kernel = Kernel {
     name: "attention_shared",
     wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_shared.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
-    reduces: true,
+    needs: Needs::Reduction,
     twin,
     cases: || cases(false),
 };
@@ -24,7 +24,7 @@ pub const LANE: Kernel = Kernel {
     name: "attention_lane",
     wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_lane.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases: || cases(true),
 };
@@ -34,7 +34,7 @@ pub const MERGE: Kernel = Kernel {
     name: "attention_merge",
     wgsl: &[wgsl!("slices.wgsl"), wgsl!("attention_merge.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin: merge_twin,
     cases: merge_cases,
 };

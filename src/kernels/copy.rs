@@ -1,14 +1,14 @@
 //! A copy, which is what bandwidth is measured with.
 
 use super::case::{Builder, Compare};
-use super::{Access, Case, Invocation, Kernel, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "copy",
     wgsl: &[wgsl!("copy.wgsl")],
     access: &[Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

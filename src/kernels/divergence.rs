@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -11,7 +11,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "divergence",
     wgsl: &[wgsl!("divergence.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
-    reduces: true,
+    needs: Needs::Reduction,
     twin,
     cases,
 };

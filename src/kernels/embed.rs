@@ -2,7 +2,7 @@
 
 use super::case::{Builder, Compare};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, Matrix, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
 
@@ -10,7 +10,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "embed",
     wgsl: &[wgsl!("embed.wgsl")],
     access: &[Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

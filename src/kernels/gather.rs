@@ -2,14 +2,14 @@
 
 use super::case::{Builder, Compare};
 use super::twin::ROW_WORDS;
-use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "gather",
     wgsl: &[wgsl!("gather.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

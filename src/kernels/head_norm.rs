@@ -3,14 +3,14 @@
 use super::case::{Builder, F32};
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "head_norm",
     wgsl: &[wgsl!("head_norm.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: true,
+    needs: Needs::Reduction,
     twin,
     cases,
 };

@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 use rayon::prelude::*;
 
@@ -10,7 +10,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "log_prob",
     wgsl: &[wgsl!("log_prob.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: true,
+    needs: Needs::Reduction,
     twin,
     cases,
 };

@@ -5,7 +5,7 @@
 use super::case::{Builder, Compare};
 use super::twin::active;
 use super::variant::{Product, Shape, UNIFORM_WG, Variant};
-use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Shard, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
@@ -17,7 +17,7 @@ pub const UNIFORM: Kernel = Kernel {
     name: "matmul_uniform",
     wgsl: &[wgsl!("matmul_uniform.wgsl")],
     access: &[Access::Read, Access::Uniform, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases: || {
         let few =
@@ -33,7 +33,7 @@ pub const SPLIT: Kernel = Kernel {
     name: "matmul_split",
     wgsl: &[wgsl!("matmul_split.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases: || cases(|_, x| Some(x.split(if x.capacity == 8 { 4 } else { 16 }))),
 };
@@ -43,7 +43,7 @@ pub const TILE: Kernel = Kernel {
     name: "matmul_tile",
     wgsl: &[wgsl!("matmul_tile.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases: || cases(|_, _| Some(Variant::Tile)),
 };
@@ -156,6 +156,11 @@ impl Recorder<'_> {
                     let bindings = [x.rows.into(), x.values.into(), out.into()];
                     self.dispatch_weight(TILE.name, format, consts, bindings, planes, grid);
                 }
+                Variant::Cooperative { rows } => {
+                    let consts = consts.u32("T", rows).u32("ROWS", x.capacity);
+                    let grid = [tiles, x.capacity.div_ceil(rows), 1];
+                    self.cooperative(x, cols, (format, planes), consts, out, grid);
+                }
             }
         }
     }
@@ -164,14 +169,26 @@ impl Recorder<'_> {
 fn twin(mut call: Invocation<'_>) {
     let [rows, x, out] = call.take();
     let (rows, x, out) = (rows.words(), x.floats(), out.floats_mut());
-    let consts = call.consts;
-    let [k, n, first, stride, t] = ["K", "N", "FIRST", "STRIDE", "T"].map(|c| consts.get(c));
-    let add = consts.flag("ADD");
+    let [k, t] = ["K", "T"].map(|c| call.consts.get(c));
     let capacity = x.len() / k;
     // A tile of which no row is in use is skipped; within a tile all are computed.
     let used = |first: usize| (first..capacity.min(first + t)).any(|r| active(rows, r).is_some());
     let rows: Vec<usize> = (0..capacity).filter(|r| used(r / t * t)).collect();
     let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
+    multiply(&call, &rows, &x, out, |w| w);
+}
+
+/// The product of some rows of `x` `[rows, K]`, with what `round` makes of each weight.
+pub(super) fn multiply(
+    call: &Invocation<'_>,
+    rows: &[usize],
+    x: &[f64],
+    out: &mut [f32],
+    round: impl Fn(f32) -> f32 + Sync,
+) {
+    let consts = call.consts;
+    let [k, n, first, stride] = ["K", "N", "FIRST", "STRIDE"].map(|c| consts.get(c));
+    let add = consts.flag("ADD");
     let columns: Vec<Vec<f32>> = (0..n.div_ceil(TILE_ROWS))
         .into_par_iter()
         .map_init(
@@ -180,7 +197,7 @@ fn twin(mut call: Invocation<'_>) {
                 call.unpack_tile(i, k, tile);
                 let mut sums = Vec::with_capacity(rows.len() * TILE_ROWS);
                 for row in tile.chunks_exact(k) {
-                    weight.iter_mut().zip(row).for_each(|(wide, &w)| *wide = f64::from(w));
+                    weight.iter_mut().zip(row).for_each(|(wide, &w)| *wide = f64::from(round(w)));
                     sums.extend(rows.iter().map(|&r| dot(weight, &x[r * k..][..k]) as f32));
                 }
                 sums
@@ -291,7 +308,7 @@ pub(super) fn test_matrix(
     TestMatrix { matrix: Matrix { rows, cols, shards }, planes: indices }
 }
 
-fn cases(
+pub(super) fn cases(
     variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -323,7 +340,10 @@ fn cases(
                 .map(|i| (0, 0, if (i as usize) < unused { NONE } else { 0 }, NONE))
                 .collect();
             let rows = b.rows(capacity, &table);
-            let x = b.normals("x", capacity * k);
+            // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.
+            let mut value = |i: usize| f16::from_f32(b.normal()).to_f32() * [1.0, 2.0, 0.25][i / k % 3];
+            let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();
+            let x = b.floats("x", &values);
             let matrix = test_matrix(&mut b, packing, n, k, tiles);
             let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
             cases.push(b.case(name, move |r, buffers| {

@@ -2,7 +2,7 @@
 
 use super::case::{Builder, Compare};
 use super::matmul::{Activations, test_matrix, test_packings};
-use super::{Access, Case, Invocation, Kernel, Matrix, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
 
@@ -11,7 +11,7 @@ pub const KERNEL: Kernel = Kernel {
     wgsl: &[wgsl!("matmul_experts.wgsl")],
     // No more than four: a format may have four planes, and eight is what every device can bind.
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

@@ -14,10 +14,12 @@ mod copy;
 mod divergence;
 mod embed;
 mod gather;
+mod halve;
 mod head_norm;
 mod layer_norm;
 mod log_prob;
 pub mod matmul;
+mod matmul_cooperative;
 mod matmul_experts;
 mod matrix;
 mod multiply_add;
@@ -43,7 +45,7 @@ pub use scale::Scale;
 pub use twin::{Invocation, Slot};
 pub use variant::{Product, Variant};
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Matrices};
 use crate::format::{Format, Part};
 use crate::recording::{Const, Dispatch};
 use std::fmt::Write;
@@ -57,6 +59,8 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul::UNIFORM,
     &matmul::SPLIT,
     &matmul::TILE,
+    &matmul_cooperative::KERNEL,
+    &halve::KERNEL,
     &matmul_experts::KERNEL,
     &route::KERNEL,
     &add_bias::KERNEL,
@@ -90,6 +94,17 @@ pub enum Access {
     Uniform,
 }
 
+/// What a kernel builds on that differs between devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// It reduces over the workgroup: `Thread`, `workgroup_sum`, `workgroup_max`.
+    Reduction,
+    /// Matrix units: `SIZE`, `LANES` (of a subgroup), `MatrixA`, `MatrixB`, `MatrixC`.
+    Matrices,
+}
+
 /// A kernel.
 pub struct Kernel {
     /// Its name, which is also the stem of its WGSL file.
@@ -98,8 +113,8 @@ pub struct Kernel {
     pub wgsl: &'static [Part],
     /// Bindings of group 0.
     pub access: &'static [Access],
-    /// Whether it reduces over the workgroup and so needs `Thread`, `workgroup_sum`, `workgroup_max`.
-    pub reduces: bool,
+    /// What it builds on that differs between devices.
+    pub needs: Needs,
     /// The same computation in plain Rust.
     pub twin: fn(Invocation<'_>),
     /// What it is checked on.
@@ -125,6 +140,16 @@ impl Kernel {
     pub fn source(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Source {
         let mut source = Source::default();
         let mut header = String::new();
+        if let (Needs::Matrices, Some(Matrices { size, lanes })) = (self.needs, capabilities.matrices) {
+            let _ = writeln!(
+                header,
+                "enable f16;\nenable wgpu_cooperative_matrix;\n\
+                 const SIZE: u32 = {size}u;\nconst LANES: u32 = {lanes}u;\n\
+                 alias MatrixA = coop_mat{size}x{size}<f16, A>;\n\
+                 alias MatrixB = coop_mat{size}x{size}<f16, B>;\n\
+                 alias MatrixC = coop_mat{size}x{size}<f32, C>;"
+            );
+        }
         for (name, value) in &dispatch.consts.0 {
             let _ = match value {
                 Const::U32(v) => writeln!(header, "const {name}: u32 = {v}u;"),
@@ -136,7 +161,7 @@ impl Kernel {
         source.add("constants", &header);
         let common = wgsl!("common.wgsl");
         source.add(common.0, common.1);
-        if self.reduces {
+        if self.needs == Needs::Reduction {
             let (file, text) = match capabilities.subgroups {
                 Some(_) => wgsl!("reduce/subgroup.wgsl"),
                 None => wgsl!("reduce/tree.wgsl"),

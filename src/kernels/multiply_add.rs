@@ -1,14 +1,14 @@
 //! Multiplications and additions in registers, which is what arithmetic is measured with.
 
 use super::case::{Builder, F32};
-use super::{Access, Case, Invocation, Kernel, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "multiply_add",
     wgsl: &[wgsl!("multiply_add.wgsl")],
     access: &[Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

@@ -3,14 +3,14 @@
 use super::case::{Builder, Compare};
 use super::matmul::Activations;
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "reorder",
     wgsl: &[wgsl!("reorder.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

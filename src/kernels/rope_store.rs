@@ -3,7 +3,7 @@
 use super::attention::test_cache;
 use super::case::{Builder, Compare, F32};
 use super::twin::active;
-use super::{Access, Cache, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Cache, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::format::pair;
 use crate::recording::{Buffer, Recorder};
 use half::f16;
@@ -20,7 +20,7 @@ pub const KERNEL: Kernel = Kernel {
         Access::ReadWrite,
         Access::ReadWrite,
     ],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

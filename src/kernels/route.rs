@@ -2,14 +2,14 @@
 
 use super::case::{Builder, Compare, F32};
 use super::twin::active;
-use super::{Access, Case, Experts, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Experts, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "route",
     wgsl: &[wgsl!("route.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

@@ -2,7 +2,7 @@
 
 use super::case::{Builder, Compare};
 use super::twin::{ROW_WORDS, active};
-use super::{Access, Case, Invocation, Kernel, NONE, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::recording::{Buffer, Consts, Recorder};
 use bytemuck::{Pod, Zeroable};
 
@@ -11,7 +11,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "sample",
     wgsl: &[wgsl!("exact.wgsl"), wgsl!("sample.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::ReadWrite],
-    reduces: false,
+    needs: Needs::Nothing,
     twin,
     cases,
 };

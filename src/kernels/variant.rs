@@ -1,7 +1,7 @@
 //! Which kernel multiplies with a weight: by rule, or by what was measured on the device.
 
 use super::Matrix;
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Matrices};
 use std::any::Any;
 use std::fmt;
 
@@ -24,6 +24,11 @@ pub enum Variant {
     },
     /// `matmul_tile`
     Tile,
+    /// `matmul_cooperative`
+    Cooperative {
+        /// Rows of x of a workgroup.
+        rows: usize,
+    },
 }
 
 impl fmt::Display for Variant {
@@ -32,6 +37,7 @@ impl fmt::Display for Variant {
             Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
             Variant::Split { rows, splits } => write!(f, "split {rows}x{splits}"),
             Variant::Tile => f.write_str("tile"),
+            Variant::Cooperative { rows } => write!(f, "cooperative {rows}"),
         }
     }
 }
@@ -42,6 +48,9 @@ impl Variant {
         let Some((kind, sizes)) = name.split_once(' ') else {
             return (name == "tile").then_some(Variant::Tile);
         };
+        if kind == "cooperative" {
+            return Some(Variant::Cooperative { rows: sizes.parse().ok()? });
+        }
         let (rows, other) = sizes.split_once('x')?;
         let (rows, other) = (rows.parse().ok()?, other.parse().ok()?);
         match kind {
@@ -109,6 +118,7 @@ impl Shape {
         );
         if self.capacity > MOST_ROWS {
             all.push(Variant::Tile);
+            all.extend([64, 128].into_iter().filter_map(|rows| self.cooperative(device, rows)));
         }
         let mut once: Vec<Variant> = Vec::new();
         all.into_iter().for_each(|variant| {
@@ -123,6 +133,15 @@ impl Shape {
     pub fn split(self, splits: usize) -> Variant {
         let rows = (1..=MOST_ROWS).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1);
         Variant::Split { rows, splits }
+    }
+
+    /// `matmul_cooperative` with so many rows of x a workgroup, where the device has matrix units that it fits.
+    pub fn cooperative(self, device: &Capabilities, rows: usize) -> Option<Variant> {
+        let Matrices { size, lanes } = device.matrices?;
+        // See matmul_cooperative.wgsl: halves of both sides, and a matrix of each subgroup.
+        let bytes = (64 + rows) * 72 * 2 + 4 * (size * size * 4) as usize;
+        let fits = bytes <= device.max_workgroup_memory as usize && 4 * lanes <= device.max_invocations;
+        (fits && (size == 8 || size == 16)).then_some(Variant::Cooperative { rows })
     }
 
     /// The most rows, up to `most`, that a kernel which reads its input as uniforms can take at a time: a divisor of the
@@ -179,15 +198,26 @@ mod tests {
     #[test]
     fn variants_are_read_as_they_are_written() {
         let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960 };
-        let device = device();
+        let matrices = Some(Matrices { size: 16, lanes: 32 });
+        let device = Capabilities { matrices, max_workgroup_memory: 32 << 10, ..device() };
         let all = shape.candidates(&device);
+        assert!(all.contains(&Variant::Cooperative { rows: 128 }), "{all:?}");
         assert!(all.len() > 8, "{all:?}");
         for variant in all {
             assert_eq!(Variant::named(&variant.to_string()), Some(variant));
         }
-        for wrong in
-            ["", "uniform", "uniform 8", "uniform x4", "tile 1x1", "split 8x-4", "other 1x1", "uniform 8x4x2"]
-        {
+        for wrong in [
+            "",
+            "uniform",
+            "uniform 8",
+            "uniform x4",
+            "tile 1x1",
+            "split 8x-4",
+            "other 1x1",
+            "uniform 8x4x2",
+            "cooperative",
+            "cooperative 8x4",
+        ] {
             assert_eq!(Variant::named(wrong), None, "{wrong}");
         }
     }

@@ -1,0 +1,50 @@
+//! Activations times a packed weight by matrix units.
+
+use super::matmul::{Activations, cases, multiply};
+use super::twin::active;
+use super::{Access, Invocation, Kernel, Needs, wgsl};
+use crate::format::unpair;
+use crate::recording::{Buffer, Consts, Recorder, Window};
+use half::f16;
+
+pub const KERNEL: Kernel = Kernel {
+    name: "matmul_cooperative",
+    wgsl: &[wgsl!("matmul_cooperative.wgsl")],
+    access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
+    needs: Needs::Matrices,
+    twin,
+    cases: || {
+        let few = cases(|device, x| x.cooperative(device, 64));
+        let many = cases(|device, x| x.cooperative(device, 128));
+        few.into_iter().chain(many).collect()
+    },
+};
+
+impl Recorder<'_> {
+    /// A product with one shard of a weight.
+    pub(super) fn cooperative(
+        &mut self,
+        x: Activations,
+        cols: usize,
+        (format, planes): (Option<&'static str>, Vec<Window>),
+        consts: Consts,
+        out: Buffer,
+        grid: [usize; 3],
+    ) {
+        let (halves, scales) = self.halve(x, cols);
+        let bindings = [x.rows, halves, scales, out].map(Into::into);
+        self.dispatch_weight(KERNEL.name, format, consts, bindings, planes, grid);
+    }
+}
+
+fn twin(mut call: Invocation<'_>) {
+    let [rows, halves, scales, out] = call.take();
+    let (rows, halves, scales) = (rows.words(), halves.words(), scales.floats());
+    let k = call.consts.get("K");
+    let row = |(halves, scale): (&[u32], &f32)| -> Vec<f64> {
+        halves.iter().flat_map(|&pair| unpair(pair)).map(|v| f64::from(v) * f64::from(*scale)).collect()
+    };
+    let x: Vec<f64> = halves.chunks_exact(k / 2).zip(scales).flat_map(row).collect();
+    let used: Vec<usize> = (0..call.consts.get("ROWS")).filter(|&r| active(rows, r).is_some()).collect();
+    multiply(&call, &used, &x, out.floats_mut(), |w| f16::from_f32(w).to_f32());
+}

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::matmul::Activations;
 use crate::kernels::{Matrix, Product, Variant};
 use crate::recording::{Buffer, Executor, Recorder};
+use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ const LAYERS: usize = 8;
 
 /// What is usual is given up only for what takes this much of its time, or less.
 const WORTH_IT: f64 = 0.95;
+
+/// How far what a variant makes may be from what is usual: `Σ (a − b)² / Σ b²`. Activations rounded to 16 bits make 1e-7.
+const ALIKE: f64 = 1e-5;
 
 /// Longest file that is read.
 const MOST_BYTES: u64 = 1 << 20;
@@ -129,13 +133,31 @@ impl Tuner {
         let [rows, values, out] = [(rows, lens[0]), (values, lens[1]), (out, lens[2])]
             .map(|(buffer, len)| Buffer { len, ..buffer });
         let capabilities = executor.capabilities().clone();
-        let mut times = Vec::new();
+        let activations: Vec<f32> = (0..values.len as u32 / 4).map(activation).collect();
+        executor.upload(values, 0, bytemuck::cast_slice(&activations))?;
+        let (mut times, mut usual) = (Vec::new(), Vec::new());
         for variant in Recorder::new(&capabilities).candidates(capacity, weight) {
             let mut r = Recorder::new(&capabilities);
             for weight in weights {
                 r.matmul_as(variant, Activations { rows, capacity, values }, weight, out, false);
             }
-            let prepared = executor.prepare(r.finish())?;
+            let prepared = match executor.prepare(r.finish()) {
+                // Without what is usual nothing works; without the others, something does.
+                Err(e) if !times.is_empty() => {
+                    (self.progress)(&format!("{variant}, without success: {e}"));
+                    continue;
+                }
+                prepared => prepared?,
+            };
+            executor.run(prepared)?;
+            let ticket = executor.read(out.whole())?;
+            let made: Vec<f32> = bytemuck::pod_collect_to_vec(&block_on(executor.finish(ticket))?);
+            if times.is_empty() {
+                usual = made;
+            } else if !alike(&usual, &made, weight.stride(), weight.rows) {
+                (self.progress)(&format!("{variant}, which computes something else and is not used"));
+                continue;
+            }
             let took = seconds(executor, prepared, LONG_ENOUGH)? * 1e6 / weights.len() as f64;
             times.push((variant, (took * 10.0).round() / 10.0));
         }
@@ -163,6 +185,25 @@ fn read(path: &Path, header: &Header) -> Option<BTreeMap<String, Entry>> {
     }
     let file: File = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     (file.header == *header).then_some(file.products)
+}
+
+/// What products are measured with: numbers between -1 and 1 that do not repeat soon.
+fn activation(i: u32) -> f32 {
+    (i.wrapping_mul(0x9e37_79b9) >> 8) as f32 / 8_388_608.0 - 1.0
+}
+
+/// Whether two variants made the same of rows `[stride]` of which `width` are numbers, but for rounding. Numbers that are
+/// not finite are like no other.
+fn alike(usual: &[f32], other: &[f32], stride: usize, width: usize) -> bool {
+    let (mut off, mut all) = (0.0, 0.0);
+    for (usual, other) in usual.chunks_exact(stride).zip(other.chunks_exact(stride)) {
+        for (&usual, &other) in usual.iter().zip(other).take(width) {
+            let (usual, other) = (f64::from(usual), f64::from(other));
+            off += (usual - other) * (usual - other);
+            all += usual * usual;
+        }
+    }
+    off <= ALIKE * all
 }
 
 /// The fastest variant, or the first, which is the usual one, if none is much faster.
@@ -211,6 +252,23 @@ mod tests {
         assert_eq!(best(&[(usual, 10.0), (other, 9.6), (third, 12.0)]), Some(usual));
         assert_eq!(best(&[(usual, 10.0), (other, 9.6), (third, 9.0)]), Some(third));
         assert_eq!(best(&[]), None);
+    }
+
+    #[test]
+    fn variants_that_make_something_else_are_told() {
+        let usual: Vec<f32> = (0..64).map(activation).collect();
+        assert!(usual.iter().all(|v| v.abs() <= 1.0) && usual.iter().any(|v| *v < -0.5), "{usual:?}");
+        let with = |i: usize, value: f32| {
+            let mut other = usual.clone();
+            other[i] = value;
+            alike(&usual, &other, 16, 12)
+        };
+        assert!(with(5, usual[5] * 1.0001));
+        // What is between rows is nobody's.
+        assert!(with(13, 1e9));
+        assert!(!with(21, usual[21] + 0.5) && !with(5, f32::NAN) && !with(5, f32::INFINITY));
+        let none = vec![f32::NAN; 64];
+        assert!(!alike(&none, &none, 16, 12));
     }
 
     #[test]

@@ -3,14 +3,15 @@
 // up to r's position, and no further back than WINDOW where that is not 0; cap(v) = CAP · tanh(v / CAP)
 // (arXiv:2408.00118) where CAP is not 0.
 //
-// One workgroup a row, slice of its keys and team: TEAM query heads that share a key-value head, so that a key or
-// value is loaded once for all of them. Where a row has several slices, attention_merge.wgsl puts them together. For WG
+// One workgroup a tile of TILE neighbouring rows, slice of their keys and team: TEAM query heads that share a key-value head,
+// so that a key or value is loaded once for all of them. Where a row has several slices, attention_merge.wgsl puts them together. For WG
 // keys at a time: a lane scores one key (neighbouring lanes read neighbouring words of a page); then a lane adds up
 // PAIRS pairs of dimensions over the keys of its slice.
 //
 // Queries are staged in workgroup memory. Follows slices.wgsl.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
-// (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), SPLITS, WG. Grid: (HEADS / TEAM, rows, SPLITS).
+// (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), TILE, SPLITS, WG.
+// Grid: (HEADS / TEAM, rows / TILE, SPLITS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
@@ -24,109 +25,131 @@ const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of o
 const SLICES: u32 = WG / SPAN;                 // slices of the keys that are summed side by side
 const PAIRS: u32 = (HALF + SPAN - 1u) / SPAN;  // pairs of dimensions that a lane owns
 
-var<workgroup> weight: array<f32, WG * TEAM>;
+const QUERIES: u32 = TILE * TEAM;              // of row 0 all heads, and so on
+
+var<workgroup> weight: array<f32, WG * QUERIES>;
 var<workgroup> slice_sum: array<vec2<f32>, WG * PAIRS>;
 
-var<workgroup> query: array<vec4<f32>, TEAM * HALF / 2u>;
+var<workgroup> query: array<vec4<f32>, QUERIES * HALF / 2u>;
 
 fn open_queries(workgroup: vec3<u32>, t: Thread) {
-    let base = (workgroup.y * HEADS + workgroup.x * TEAM) * HALF / 2u;
-    for (var i = t.lane; i < TEAM * HALF / 2u; i += WG) {
-        query[i] = q[base + i];
+    const ROW: u32 = TEAM * HALF / 2u;
+    for (var i = t.lane; i < TILE * ROW; i += WG) {
+        let base = ((workgroup.y * TILE + i / ROW) * HEADS + workgroup.x * TEAM) * HALF / 2u;
+        query[i] = q[base + i % ROW];
     }
     workgroupBarrier();
 }
 
-fn query_low(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
+fn query_low(h: u32, i: u32) -> vec4<f32> {
     return query[h * HALF / 2u + i / 4u];
 }
 
-fn query_high(workgroup: vec3<u32>, h: u32, i: u32) -> vec4<f32> {
+fn query_high(h: u32, i: u32) -> vec4<f32> {
     return query[h * HALF / 2u + (HALF + i) / 4u];
 }
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
     let kv_head = workgroup.x * TEAM / (HEADS / KV_HEADS);
-    let row = rows[workgroup.y];
-    if row.sequence == NONE {
-        return;
-    }
-    let keys_ = slice_of(row.position, workgroup.z);
-    if keys_.first >= keys_.end {
-        return;
-    }
+    let first_row = workgroup.y * TILE;
     open_queries(workgroup, t);
-    let first = keys_.first;
-    let end = keys_.end;
     let slice = t.lane / SPAN;
-    var maximum: array<f32, TEAM>;
-    var total: array<f32, TEAM>; // of the keys that this lane scored
-    var sum: array<vec2<f32>, TEAM * PAIRS>;
-    for (var h = 0u; h < TEAM; h++) {
+    var maximum: array<f32, QUERIES>;
+    var total: array<f32, QUERIES>; // of the keys that this lane scored
+    var sum: array<vec2<f32>, QUERIES * PAIRS>;
+    for (var h = 0u; h < QUERIES; h++) {
         maximum[h] = LOWEST;
     }
-    // Blocks start on a page.
-    for (var block = first / PAGE * PAGE; block < end; block += WG) {
-        let key = block + t.lane;
-        let seen = key >= first && key < end;
-        var score: array<f32, TEAM>;
-        if seen {
-            let page = pages[row.sequence * MAX_PAGES + key / PAGE];
-            let at = (page * KV_HEADS + kv_head) * HALF * PAGE + key % PAGE;
-            for (var i = 0u; i < HALF; i += 4u) {
-                let a = unpack2x16float(keys[at + i * PAGE]);
-                let b = unpack2x16float(keys[at + (i + 1u) * PAGE]);
-                let c = unpack2x16float(keys[at + (i + 2u) * PAGE]);
-                let d = unpack2x16float(keys[at + (i + 3u) * PAGE]);
-                let low = vec4<f32>(a.x, b.x, c.x, d.x);
-                let high = vec4<f32>(a.y, b.y, c.y, d.y);
-                for (var h = 0u; h < TEAM; h++) {
-                    score[h] += dot(query_low(workgroup, h, i), low) + dot(query_high(workgroup, h, i), high);
-                }
+    // Rows of one sequence at a time, which share its keys: mostly that is all of them.
+    var begin_row = 0u;
+    while begin_row < TILE {
+        let sequence = rows[first_row + begin_row].sequence;
+        var end_row = begin_row + 1u;
+        while end_row < TILE && rows[first_row + end_row].sequence == sequence {
+            end_row += 1u;
+        }
+        // The keys of each row, first .. end, and of all of them.
+        var seen: array<vec2<u32>, TILE>;
+        var first = NONE;
+        var end = 0u;
+        for (var r = begin_row; r < end_row && sequence != NONE; r++) {
+            let keys_ = slice_of(rows[first_row + r].position, workgroup.z);
+            if keys_.first < keys_.end {
+                seen[r] = vec2<u32>(keys_.first, keys_.end);
+                first = min(first, keys_.first);
+                end = max(end, keys_.end);
             }
         }
-        for (var h = 0u; h < TEAM; h++) {
-            let scaled = select(LOWEST, soft_cap(score[h] * SCALE), seen);
-            let greatest = max(maximum[h], workgroup_max(t, scaled));
-            let p = select(0.0, exp(scaled - greatest), seen);
-            let fade = exp(maximum[h] - greatest);
-            weight[t.lane * TEAM + h] = p;
-            total[h] = total[h] * fade + p;
-            maximum[h] = greatest;
-            for (var j = 0u; j < PAIRS; j++) {
-                sum[h * PAIRS + j] *= fade;
-            }
-        }
-        workgroupBarrier();
-        for (var start = 0u; start < min(WG, end - block) && slice < SLICES; start += PAGE) {
-            let page = pages[row.sequence * MAX_PAGES + (block + start) / PAGE];
-            let at = (page * KV_HEADS + kv_head) * PAGE * HALF;
-            for (var k = slice; k < min(PAGE, end - block - start); k += SLICES) {
-                var value: array<vec2<f32>, PAIRS>;
-                for (var j = 0u; j < PAIRS; j++) {
-                    // Lanes past the last pair repeat it, and are not asked for it.
-                    let pair = min(t.lane % SPAN + j * SPAN, HALF - 1u);
-                    value[j] = unpack2x16float(values[at + k * HALF + pair]);
-                }
-                for (var h = 0u; h < TEAM; h++) {
-                    let p = weight[(start + k) * TEAM + h];
-                    for (var j = 0u; j < PAIRS; j++) {
-                        sum[h * PAIRS + j] += p * value[j];
+        // Blocks start on a page.
+        for (var block = first / PAGE * PAGE; block < end; block += WG) {
+            let key = block + t.lane;
+            var score: array<f32, QUERIES>;
+            if key >= first && key < end {
+                let page = pages[sequence * MAX_PAGES + key / PAGE];
+                let at = (page * KV_HEADS + kv_head) * HALF * PAGE + key % PAGE;
+                for (var i = 0u; i < HALF; i += 4u) {
+                    let a = unpack2x16float(keys[at + i * PAGE]);
+                    let b = unpack2x16float(keys[at + (i + 1u) * PAGE]);
+                    let c = unpack2x16float(keys[at + (i + 2u) * PAGE]);
+                    let d = unpack2x16float(keys[at + (i + 3u) * PAGE]);
+                    let low = vec4<f32>(a.x, b.x, c.x, d.x);
+                    let high = vec4<f32>(a.y, b.y, c.y, d.y);
+                    for (var h = 0u; h < QUERIES; h++) {
+                        score[h] += dot(query_low(h, i), low) + dot(query_high(h, i), high);
                     }
                 }
             }
+            for (var h = 0u; h < QUERIES; h++) {
+                let mine = seen[h / TEAM];
+                let inside = key >= mine.x && key < mine.y;
+                let scaled = select(LOWEST, soft_cap(score[h] * SCALE), inside);
+                let greatest = max(maximum[h], workgroup_max(t, scaled));
+                let p = select(0.0, exp(scaled - greatest), inside);
+                let fade = exp(maximum[h] - greatest);
+                weight[t.lane * QUERIES + h] = p;
+                total[h] = total[h] * fade + p;
+                maximum[h] = greatest;
+                for (var j = 0u; j < PAIRS; j++) {
+                    sum[h * PAIRS + j] *= fade;
+                }
+            }
+            workgroupBarrier();
+            for (var start = 0u; start < min(WG, end - block) && slice < SLICES; start += PAGE) {
+                let page = pages[sequence * MAX_PAGES + (block + start) / PAGE];
+                let at = (page * KV_HEADS + kv_head) * PAGE * HALF;
+                for (var k = slice; k < min(PAGE, end - block - start); k += SLICES) {
+                    var value: array<vec2<f32>, PAIRS>;
+                    for (var j = 0u; j < PAIRS; j++) {
+                        // Lanes past the last pair repeat it, and are not asked for it.
+                        let pair = min(t.lane % SPAN + j * SPAN, HALF - 1u);
+                        value[j] = unpack2x16float(values[at + k * HALF + pair]);
+                    }
+                    for (var h = 0u; h < QUERIES; h++) {
+                        let p = weight[(start + k) * QUERIES + h];
+                        for (var j = 0u; j < PAIRS; j++) {
+                            sum[h * PAIRS + j] += p * value[j];
+                        }
+                    }
+                }
+            }
+            workgroupBarrier();
         }
-        workgroupBarrier();
+        begin_row = end_row;
     }
-    for (var h = 0u; h < TEAM; h++) {
+    for (var h = 0u; h < QUERIES; h++) {
         for (var j = 0u; j < PAIRS; j++) {
             slice_sum[t.lane * PAIRS + j] = sum[h * PAIRS + j];
         }
         let all = workgroup_sum(t, total[h]); // its barriers publish the slices
-        let base = place_of(workgroup.y, workgroup.x * TEAM + h, workgroup.z);
+        let r = first_row + h / TEAM;
+        let base = place_of(r, workgroup.x * TEAM + h % TEAM, workgroup.z);
         let scale = select(1.0, 1.0 / all, SPLITS == 1u);
-        for (var pair = t.lane; pair < HALF; pair += WG) {
+        // A row that is not in use has no result, nor has one whose keys are too few for this slice.
+        let row = rows[r];
+        let mine = slice_of(row.position, workgroup.z);
+        let any = row.sequence != NONE && mine.first < mine.end;
+        for (var pair = t.lane; pair < HALF && any; pair += WG) {
             var result = vec2<f32>();
             for (var s = 0u; s < SLICES; s++) {
                 result += slice_sum[(s * SPAN + pair % SPAN) * PAIRS + pair / SPAN];
@@ -134,7 +157,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
             out[base + pair] = result.x * scale;
             out[base + HALF + pair] = result.y * scale;
         }
-        if SPLITS > 1u && t.lane == 0u {
+        if SPLITS > 1u && t.lane == 0u && any {
             out[base + 2u * HALF] = all;
             out[base + 2u * HALF + 1u] = maximum[h];
         }

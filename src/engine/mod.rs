@@ -282,7 +282,8 @@ impl Engine {
             results.iter().for_each(|&buffer| r.pin(buffer));
         }
         let forward = |r: &mut Recorder<'_>, arm: &Arm| {
-            let (x, rows_out) = arm.model.forward(r, Step { rows, capacity, caches: &arm.caches, outputs });
+            let step = Step { rows, capacity, prompt: head != Head::Decode, caches: &arm.caches, outputs };
+            let (x, rows_out) = arm.model.forward(r, step);
             (arm.model.logits(r, rows_out, outputs_len, x), rows_out)
         };
         let (logits, rows_out) = forward(&mut r, arm);

@@ -356,7 +356,7 @@ impl Projection {
 
 impl Model for Decoder {
     fn forward(&self, r: &mut Recorder<'_>, step: Step<'_>) -> (Buffer, Buffer) {
-        let Step { mut rows, mut capacity, caches, outputs } = step;
+        let Step { mut rows, mut capacity, mut prompt, caches, outputs } = step;
         let hidden = self.embedding.cols;
         let wanted = (outputs.len / 4) as usize;
         r.label("the embedding");
@@ -374,12 +374,12 @@ impl Model for Decoder {
             if wanted < capacity && i + 1 == self.layers.len() {
                 (q, _) = r.gather(rows, outputs, q, cache.heads * cache.head_dim);
                 (x, rows) = r.gather(rows, outputs, x, hidden);
-                capacity = wanted;
+                (capacity, prompt) = (wanted, false);
             }
             let of = |values| Activations { rows, capacity, values };
             let normed = |r: &mut Recorder<'_>| normed(layer.before_mlp, r, of(x));
             let parallel = self.parallel.then(|| normed(r)); //           [rows, hidden]
-            let a = r.attention(rows, capacity, q, self.scores, cache); // [rows, heads · head_dim]
+            let a = r.attention((rows, capacity, prompt), q, self.scores, cache); // [rows, heads · head_dim]
             layer.attention_output.add(r, of(a), layer.after_attention, x);
             let h = parallel.unwrap_or_else(|| normed(r)); //             [rows, hidden]
             match &layer.mlp {

@@ -96,6 +96,8 @@ pub struct Step<'a> {
     pub rows: Buffer,
     /// Rows that the recording has room for.
     pub capacity: usize,
+    /// Whether most rows are of the same sequence as their neighbours.
+    pub prompt: bool,
     /// One cache a layer.
     pub caches: &'a [Cache],
     /// The rows whose logits are wanted: `[outputs]` numbers of rows, or `NONE`.

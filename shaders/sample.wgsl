@@ -6,7 +6,7 @@
 // Temperature 0 takes the greatest logit, the lowest token of those that tie. Where a logit is not finite the
 // token is NONE.
 //
-// Expects: VOCAB, STRIDE (of logits), HISTORY (tokens of a sequence's history), WG = 256. Grid: (1, outputs).
+// Expects: VOCAB, STRIDE (of logits), HISTORY (tokens of a sequence's history), WG (at least 256). Grid: (1, outputs).
 
 struct Settings {
     inverse_temperature: f32, // 0: greedy
@@ -77,8 +77,10 @@ fn cut(lane: u32, base: u32, greatest: f32, floor_key: u32, by_mass: bool, wante
     var missing = wanted;
     for (var pass_ = 0u; pass_ < 4u; pass_++) {
         let shift = 24u - 8u * pass_;
-        atomicStore(&bin_low[lane], 0u);
-        atomicStore(&bin_high[lane], 0u);
+        if lane < 256u {
+            atomicStore(&bin_low[lane], 0u);
+            atomicStore(&bin_high[lane], 0u);
+        }
         workgroupBarrier();
         for (var i = lane; i < VOCAB; i += WG) {
             let x = logits[base + i];

@@ -20,8 +20,8 @@ fn run(baseline: bool) {
             let outcomes = pollster::block_on(check(&mut gpu, kernel)).unwrap();
             let worst = outcomes.iter().map(|o| o.error).fold(0.0, f64::max);
             println!("{name}: {} {} cases, worst error {worst:.1e}", kernel.name, outcomes.len());
-            let impossible = kernel.needs == Needs::Matrices && gpu.capabilities().matrices.is_none();
-            assert_eq!(outcomes.is_empty(), impossible, "{name}: {} was not run at all", kernel.name);
+            let possible = kernel.needs.met(gpu.capabilities());
+            assert_eq!(!outcomes.is_empty(), possible, "{name}: {} was not run at all", kernel.name);
             count += outcomes.len();
             wrong.extend(outcomes.into_iter().filter(|o| o.problem.is_some()));
         }
@@ -64,7 +64,7 @@ fn kernels_for_matrix_units_are_valid() {
                 sources.extend(own.map(|dispatch| kernel.source(dispatch, &device).text));
             }
         }
-        assert!(sources.len() > 20, "{}", sources.len());
+        assert!(sources.len() > 40, "{}", sources.len());
         for text in sources {
             let module = parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
             let allowed =

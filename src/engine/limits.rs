@@ -23,6 +23,17 @@ pub struct Limits {
     pub copy_bytes_per_s: f64,
     /// 32-bit multiplications and additions a second.
     pub f32_flops: f64,
+    /// The same in 16 bits, where the device has such numbers.
+    pub f16_flops: Option<f64>,
+    /// The same by matrix units: products in 16 bits, sums in 32.
+    pub matrix_flops: Option<f64>,
+}
+
+impl Limits {
+    /// The most multiplications and additions a second, of whatever kind.
+    pub fn flops(self) -> f64 {
+        [self.f16_flops, self.matrix_flops].into_iter().flatten().fold(self.f32_flops, f64::max)
+    }
 }
 
 /// Measures a device.
@@ -44,12 +55,19 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
 
     // Little memory, much to do.
     let (floats, steps) = if capabilities.software || twin { (1 << 14, 256) } else { (1 << 20, 4096) };
-    let mut r = Recorder::new(&capabilities);
-    r.pin(to);
-    let operations = r.multiply_add(from, to, floats.min((bytes / 4) as usize), steps);
-    let prepared = executor.prepare(r.finish())?;
-    let f32_flops = operations as f64 / seconds(executor, prepared, LONG_ENOUGH)?;
-    Ok(Limits { copy_bytes_per_s, f32_flops })
+    let floats = floats.min((bytes / 4) as usize);
+    let mut rate = |record: &dyn Fn(&mut Recorder<'_>) -> Option<u64>| -> Result<Option<f64>> {
+        let mut r = Recorder::new(&capabilities);
+        r.pin(to);
+        let Some(operations) = record(&mut r) else { return Ok(None) };
+        let prepared = executor.prepare(r.finish())?;
+        Ok(Some(operations as f64 / seconds(executor, prepared, LONG_ENOUGH)?))
+    };
+    let f32_flops = rate(&|r| Some(r.multiply_add(from, to, floats, steps)))?.unwrap_or_default();
+    let f16_flops = rate(&|r| r.multiply_add_half(from, to, floats, steps))?;
+    let (groups, steps) = if capabilities.software { (64, 16) } else { (4096, 1024) };
+    let matrix_flops = rate(&|r| r.multiply_matrices(from, to, groups, steps))?;
+    Ok(Limits { copy_bytes_per_s, f32_flops, f16_flops, matrix_flops })
 }
 
 /// How long a replay takes, of many in a row, which go on for at least that long.

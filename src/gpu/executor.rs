@@ -94,7 +94,7 @@ impl Gpu {
             (capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP),
             (capabilities.timestamps, wgpu::Features::TIMESTAMP_QUERY),
             (capabilities.matrices.is_some(), wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-            (capabilities.matrices.is_some(), wgpu::Features::SHADER_F16),
+            (capabilities.f16, wgpu::Features::SHADER_F16),
         ];
         let experimental_features = match capabilities.matrices {
             // SAFETY: the one experimental feature that is asked for is matrices, and the one kernel that uses them is run

@@ -23,6 +23,8 @@ mod matmul_cooperative;
 mod matmul_experts;
 mod matrix;
 mod multiply_add;
+mod multiply_add_half;
+mod multiply_matrices;
 mod reorder;
 mod rms_norm;
 mod rope_store;
@@ -78,6 +80,8 @@ pub const KERNELS: &[&Kernel] = &[
     &sample::KERNEL,
     &copy::KERNEL,
     &multiply_add::KERNEL,
+    &multiply_add_half::KERNEL,
+    &multiply_matrices::KERNEL,
 ];
 
 /// No row, no token: what `NONE` is in `shaders/common.wgsl`.
@@ -101,8 +105,21 @@ pub enum Needs {
     Nothing,
     /// It reduces over the workgroup: `Thread`, `workgroup_sum`, `workgroup_max`.
     Reduction,
+    /// 16-bit floats.
+    Halves,
     /// Matrix units: `SIZE`, `LANES` (of a subgroup), `MatrixA`, `MatrixB`, `MatrixC`.
     Matrices,
+}
+
+impl Needs {
+    /// Whether a device has it.
+    pub fn met(self, device: &Capabilities) -> bool {
+        match self {
+            Needs::Nothing | Needs::Reduction => true,
+            Needs::Halves => device.f16,
+            Needs::Matrices => device.matrices.is_some(),
+        }
+    }
 }
 
 /// A kernel.
@@ -140,6 +157,9 @@ impl Kernel {
     pub fn source(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Source {
         let mut source = Source::default();
         let mut header = String::new();
+        if self.needs == Needs::Halves {
+            header.push_str("enable f16;\n");
+        }
         if let (Needs::Matrices, Some(Matrices { size, lanes })) = (self.needs, capabilities.matrices) {
             let _ = writeln!(
                 header,

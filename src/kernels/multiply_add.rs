@@ -21,13 +21,25 @@ impl Recorder<'_> {
     /// `steps` times `y · x[0] + x[1]` in eight chains for each of the first `n` floats of `x`, a multiple of 4; how
     /// many multiplications and additions that comes to.
     pub fn multiply_add(&mut self, x: Buffer, out: Buffer, n: usize, steps: usize) -> u64 {
+        self.multiply_add_as(KERNEL.name, x, out, n, steps)
+    }
+
+    /// The same by a given kernel.
+    pub(super) fn multiply_add_as(
+        &mut self,
+        kernel: &'static str,
+        x: Buffer,
+        out: Buffer,
+        n: usize,
+        steps: usize,
+    ) -> u64 {
         let consts = Consts::new().u32("N", n / 4).u32("STEPS", steps).u32("WG", WG);
-        self.dispatch("multiply_add", consts, [x.into(), out.into()], [(n / 4).div_ceil(WG), 1, 1]);
+        self.dispatch(kernel, consts, [x.into(), out.into()], [(n / 4).div_ceil(WG), 1, 1]);
         2 * (n * CHAINS * steps) as u64
     }
 }
 
-fn twin(mut call: Invocation<'_>) {
+pub(super) fn twin(mut call: Invocation<'_>) {
     let [x, out] = call.take();
     let (x, out) = (x.floats(), out.floats_mut());
     let (n, steps) = (4 * call.consts.get("N"), call.consts.get("STEPS"));

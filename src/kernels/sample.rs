@@ -3,6 +3,7 @@
 use super::case::{Builder, Compare};
 use super::twin::{ROW_WORDS, active};
 use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
+use crate::capabilities::Capabilities;
 use crate::recording::{Buffer, Consts, Recorder};
 use bytemuck::{Pod, Zeroable};
 
@@ -16,7 +17,11 @@ pub const KERNEL: Kernel = Kernel {
     cases,
 };
 
+/// Lanes at least, one for each bin of a cut.
 const WG: usize = 256;
+
+/// Lanes of a GPU that has so many: they walk a row together, whose length is the vocabulary's.
+const MOST_LANES: usize = 1024;
 
 /// Most tokens that the repeat penalty looks back: the kernel compares each with all before it.
 const MAX_LAST: u32 = 1024;
@@ -129,11 +134,34 @@ impl Recorder<'_> {
         history: usize,
         state: SampleState,
     ) {
-        let consts =
-            Consts::new().u32("VOCAB", vocab).u32("STRIDE", stride).u32("HISTORY", history).u32("WG", WG);
+        // On a processor, lanes are turns of a loop, and barriers between them cost more than they bring.
+        let wg = if self.capabilities.software { WG } else { most_lanes(self.capabilities) };
+        self.sample_as(wg, out_rows, logits, (vocab, stride), outputs, history, state);
+    }
+
+    /// The same by so many lanes.
+    #[expect(clippy::too_many_arguments, reason = "what sample has, and the lanes")]
+    fn sample_as(
+        &mut self,
+        wg: usize,
+        out_rows: Buffer,
+        logits: Buffer,
+        (vocab, stride): (usize, usize),
+        outputs: usize,
+        history: usize,
+        state: SampleState,
+    ) {
+        let consts = Consts::new().u32("VOCAB", vocab).u32("STRIDE", stride).u32("HISTORY", history);
+        let consts = consts.u32("WG", wg);
         let bindings = [out_rows, state.settings, logits, state.history, state.rows].map(Into::into);
         self.dispatch("sample", consts, bindings, [1, outputs, 1]);
     }
+}
+
+/// How many lanes a device lets walk a row together: 18 KiB of workgroup memory are what 1024 need.
+fn most_lanes(device: &Capabilities) -> usize {
+    let many = device.max_invocations as usize >= MOST_LANES && device.max_workgroup_memory >= 18 << 10;
+    if many { MOST_LANES } else { WG }
 }
 
 /// `e^−x` in units of 2^−24, for `x` in units of 2^−20: `exp_fixed` of `shaders/exact.wgsl`, to the bit.
@@ -271,8 +299,8 @@ fn cases() -> Vec<Case> {
         Sampling { top_k: 7, repeat_penalty: 1.5, ..Sampling::GREEDY },
         Sampling { temperature: 1.0, top_p: 0.0, top_k: 1, ..Sampling::GREEDY },
     ];
-    let case = |(vocab, spread, flaw): (usize, f32, Option<f32>)| {
-        let name = format!("vocabulary of {vocab}, spread {spread}, flaw {flaw:?}");
+    let case = |(wg, (vocab, spread, flaw)): (usize, (usize, f32, Option<f32>))| {
+        let name = format!("vocabulary of {vocab}, spread {spread}, flaw {flaw:?}, {wg} lanes");
         let mut b = Builder::new(&name);
         let (n, past) = (settings.len(), 81);
         let stride = vocab.next_multiple_of(8);
@@ -296,7 +324,9 @@ fn cases() -> Vec<Case> {
         b.case(name, move |r, buffers| {
             let state =
                 SampleState { settings: buffers[settings], history: buffers[history], rows: buffers[table] };
-            r.sample(buffers[rows], buffers[logits], (vocab, stride), n + 1, past, state);
+            if wg <= most_lanes(r.capabilities) {
+                r.sample_as(wg, buffers[rows], buffers[logits], (vocab, stride), n + 1, past, state);
+            }
         })
     };
     let shapes = [
@@ -307,7 +337,7 @@ fn cases() -> Vec<Case> {
         (5003, 3.0, None),
         (5003, 0.01, None),
     ];
-    shapes.map(case).into()
+    [WG, MOST_LANES].into_iter().flat_map(|wg| shapes.map(|shape| case((wg, shape)))).collect()
 }
 
 #[cfg(test)]

@@ -297,7 +297,7 @@ impl Bench {
         let (device_s, host_s) = (seconds(&|t| t.busy), seconds(&|t| Some(t.encode)).unwrap_or_default());
         let bytes = self.bytes_per_step(work);
         let of_limit = match prompt {
-            true => self.operations_per_token(work) * mean / self.limits.f32_flops,
+            true => self.operations_per_token(work) * mean / self.limits.flops(),
             false => bytes as f64 * mean / work.sequences as f64 / self.limits.copy_bytes_per_s,
         };
         let memory = self.session.engine.memory();

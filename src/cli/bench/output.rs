@@ -43,14 +43,23 @@ pub fn markdown(rows: &[Row], limits: Limits) -> String {
         }
     }
     if let Some(row) = rows.first() {
+        let makes = [
+            (Some(limits.f32_flops), "f32"),
+            (limits.f16_flops, "f16"),
+            (limits.matrix_flops, "matrices of f16"),
+        ];
+        let makes: Vec<String> = makes
+            .iter()
+            .filter_map(|(flops, name)| Some(format!("{:.2} ({name})", (*flops)? / 1e9)))
+            .collect();
         let _ = writeln!(
             text,
-            "\n{} ({}, {}): copies {:.2} GB/s (read and written), makes {:.2} GFLOP/s (f32)",
+            "\n{} ({}, {}): copies {:.2} GB/s (read and written), makes {} GFLOP/s",
             row.device,
             row.backend,
             row.driver,
             limits.copy_bytes_per_s / 1e9,
-            limits.f32_flops / 1e9
+            makes.join(", ")
         );
     }
     let mut last = "";
@@ -72,7 +81,7 @@ pub fn markdown(rows: &[Row], limits: Limits) -> String {
 pub fn csv(rows: &[Row]) -> String {
     let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,\
                     first_token_cold_s,first_token_warm_s,tokens_per_s,tokens_per_s_sd,device_s,host_s,dispatches,\
-                    bytes_per_step,copy_bytes_per_s,f32_flops,of_limit\n"
+                    bytes_per_step,copy_bytes_per_s,f32_flops,f16_flops,matrix_flops,of_limit\n"
         .to_owned();
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
     let or_empty = |value: Option<String>| value.unwrap_or_default();
@@ -81,7 +90,7 @@ pub fn csv(rows: &[Row]) -> String {
         let [model, format, device, backend, driver, test] = texts;
         let _ = writeln!(
             text,
-            "{model},{},{format},{device},{backend},{driver},{test},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            "{model},{},{format},{device},{backend},{driver},{test},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
             r.parameters,
             r.work.tokens,
             r.work.depth,
@@ -99,6 +108,8 @@ pub fn csv(rows: &[Row]) -> String {
             or_empty(r.bytes_per_step.map(|n| n.to_string())),
             r.limits.copy_bytes_per_s,
             r.limits.f32_flops,
+            or_empty(r.limits.f16_flops.map(|f| f.to_string())),
+            or_empty(r.limits.matrix_flops.map(|f| f.to_string())),
             r.of_limit
         );
     }

@@ -89,7 +89,7 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
             seconds * 1e3 / steps as f64,
             seconds / total.as_secs_f64().max(1e-12) * 100.0,
             of(sum.weight_bytes, limits.copy_bytes_per_s),
-            of(sum.operations, limits.f32_flops),
+            of(sum.operations, limits.flops()),
         );
     }
     text
@@ -119,7 +119,11 @@ mod tests {
             launch(1, "copy", 200),
             launch(1, "matmul", 400),
         ];
-        let text = table("tg2", &launches, Limits { copy_bytes_per_s: 1e7, f32_flops: 1e7 });
+        let text = table(
+            "tg2",
+            &launches,
+            Limits { copy_bytes_per_s: 1e7, f32_flops: 1e7, f16_flops: None, matrix_flops: None },
+        );
         assert!(text.contains("0.500 ms a step on the device, 2 steps"), "{text}");
         let line = |kernel: &str| text.lines().find(|line| line.starts_with(kernel)).unwrap();
         let cells = |kernel: &str| line(kernel).split_whitespace().map(str::to_owned).collect::<Vec<_>>();

@@ -71,9 +71,20 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
 }
 
 /// How long a replay takes, of many in a row, which go on for at least that long.
-pub(super) fn seconds(executor: &mut dyn Executor, prepared: Prepared, long_enough: Duration) -> Result<f64> {
+fn seconds(executor: &mut dyn Executor, prepared: Prepared, long_enough: Duration) -> Result<f64> {
+    let all = seconds_of_each(executor, &[prepared], long_enough)?;
+    Ok(all.into_iter().fold(f64::INFINITY, f64::min))
+}
+
+/// The same of several recordings. They take turns, so that what disturbs the machine for a while does not disturb one of
+/// them alone.
+pub(super) fn seconds_of_each(
+    executor: &mut dyn Executor,
+    recordings: &[Prepared],
+    long_enough: Duration,
+) -> Result<Vec<f64>> {
     let probe = executor.create(4, "awaited")?;
-    let mut replay = |times: u32| -> Result<Duration> {
+    let mut replay = |prepared: Prepared, times: u32| -> Result<Duration> {
         let started = Instant::now();
         for _ in 0..times {
             executor.run(prepared)?;
@@ -84,16 +95,19 @@ pub(super) fn seconds(executor: &mut dyn Executor, prepared: Prepared, long_enou
         Ok(started.elapsed())
     };
     // The first one compiles, and touches memory that was never touched.
-    replay(1)?;
-    let (mut best, mut times) = (f64::INFINITY, 1);
+    recordings.iter().try_for_each(|&prepared| replay(prepared, 1).map(|_| ()))?;
+    // How many times, and the best of it.
+    let mut each = vec![(1u32, f64::INFINITY); recordings.len()];
     for _ in 0..TRIES {
-        let mut took = replay(times)?;
-        while took < long_enough {
-            let more = long_enough.as_secs_f64() / took.as_secs_f64().max(1e-6);
-            times = ((f64::from(times) * more * 1.2).ceil() as u32).clamp(times + 1, 100_000);
-            took = replay(times)?;
+        for (&prepared, (times, best)) in recordings.iter().zip(&mut each) {
+            let mut took = replay(prepared, *times)?;
+            while took < long_enough {
+                let more = long_enough.as_secs_f64() / took.as_secs_f64().max(1e-6);
+                *times = ((f64::from(*times) * more * 1.2).ceil() as u32).clamp(*times + 1, 100_000);
+                took = replay(prepared, *times)?;
+            }
+            *best = best.min(took.as_secs_f64() / f64::from(*times));
         }
-        best = best.min(took.as_secs_f64() / f64::from(times));
     }
-    Ok(best)
+    Ok(each.into_iter().map(|(_, best)| best).collect())
 }

@@ -3,7 +3,7 @@
 //! The choice changes how long a product takes, and the order in which it is added up: last bits may differ. So comparisons of
 //! arms do not use it.
 
-use super::limits::seconds;
+use super::limits::seconds_of_each;
 use super::{Engine, Row};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A measurement goes on for at least this long, three times.
-const LONG_ENOUGH: Duration = Duration::from_millis(8);
+const LONG_ENOUGH: Duration = Duration::from_millis(15);
 
 /// Matrices of different layers that are multiplied with in turn: more than caches hold.
 const LAYERS: usize = 8;
@@ -135,33 +135,35 @@ impl Tuner {
         let capabilities = executor.capabilities().clone();
         let activations: Vec<f32> = (0..values.len as u32 / 4).map(activation).collect();
         executor.upload(values, 0, bytemuck::cast_slice(&activations))?;
-        let (mut times, mut usual) = (Vec::new(), Vec::new());
+        let (mut variants, mut prepared, mut usual) = (Vec::new(), Vec::new(), Vec::new());
         for variant in Recorder::new(&capabilities).candidates(capacity, weight) {
             let mut r = Recorder::new(&capabilities);
             for weight in weights {
                 r.matmul_as(variant, Activations { rows, capacity, values }, weight, out, false);
             }
-            let prepared = match executor.prepare(r.finish()) {
+            let ready = match executor.prepare(r.finish()) {
                 // Without what is usual nothing works; without the others, something does.
-                Err(e) if !times.is_empty() => {
+                Err(e) if !variants.is_empty() => {
                     (self.progress)(&format!("{variant}, without success: {e}"));
                     continue;
                 }
-                prepared => prepared?,
+                ready => ready?,
             };
-            executor.run(prepared)?;
+            executor.run(ready)?;
             let ticket = executor.read(out.whole())?;
             let made: Vec<f32> = bytemuck::pod_collect_to_vec(&block_on(executor.finish(ticket))?);
-            if times.is_empty() {
+            if variants.is_empty() {
                 usual = made;
             } else if !alike(&usual, &made, weight.stride(), weight.rows) {
                 (self.progress)(&format!("{variant}, which computes something else and is not used"));
                 continue;
             }
-            let took = seconds(executor, prepared, LONG_ENOUGH)? * 1e6 / weights.len() as f64;
-            times.push((variant, (took * 10.0).round() / 10.0));
+            variants.push(variant);
+            prepared.push(ready);
         }
-        Ok(times)
+        let times = seconds_of_each(executor, &prepared, LONG_ENOUGH)?;
+        let rounded = |seconds: f64| (seconds * 1e7 / weights.len() as f64).round() / 10.0;
+        Ok(variants.into_iter().zip(times.into_iter().map(rounded)).collect())
     }
 
     fn save(&self) -> Result<()> {

@@ -6,7 +6,7 @@
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<f32>;         // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var<storage, read> keys: array<u32>;      // [pages, KV_HEADS, HALF, PAGE]
+@group(0) @binding(3) var<storage, read> keys: array<vec4<u32>>; // [pages, KV_HEADS, HALF, PAGE]
 @group(0) @binding(4) var<storage, read> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
@@ -56,20 +56,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 }
             }
         }
-        // Four keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Of
-        // those that nobody sees the nearest that somebody does is looked at instead, and weighs nothing.
+        // Four keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Scores
+        // of those that nobody sees do not count, and instead of their values the nearest that somebody sees weigh nothing:
+        // nothing times what a page held before need not be nothing.
         for (var four = all.x / 4u * 4u; four < all.y; four += 4u) {
             let page = pages[sequence * MAX_PAGES + four / PAGE] * KV_HEADS + kv_head;
             let keys_ = four + vec4<u32>(0u, 1u, 2u, 3u);
             let token = clamp(keys_, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
-            let k = page * HALF * PAGE + token;
+            let k = (page * HALF * PAGE + four % PAGE) / 4u;
             var score: array<vec4<f32>, QUERIES>;
             for (var i = 0u; i < HALF; i++) {
-                let at = k + i * PAGE;
-                let a = unpack2x16float(keys[at.x]);
-                let b = unpack2x16float(keys[at.y]);
-                let c = unpack2x16float(keys[at.z]);
-                let d = unpack2x16float(keys[at.w]);
+                let pairs = keys[k + i * (PAGE / 4u)];
+                let a = unpack2x16float(pairs.x);
+                let b = unpack2x16float(pairs.y);
+                let c = unpack2x16float(pairs.z);
+                let d = unpack2x16float(pairs.w);
                 for (var h = 0u; h < QUERIES; h++) {
                     let x = query[h][i];
                     score[h] += x.x * vec4<f32>(a.x, b.x, c.x, d.x) + x.y * vec4<f32>(a.y, b.y, c.y, d.y);

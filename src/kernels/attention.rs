@@ -61,6 +61,10 @@ const LANE_TEAM: usize = 4;
 /// compile.
 const LANE_TILE: usize = 2;
 
+/// Most pairs of numbers that a lane of `attention_lane` keeps of the queries of several rows: compilers unroll loops over
+/// them, and take longer for twice as many than for twice as many kernels.
+const LANE_PAIRS: usize = 256;
+
 /// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
 
@@ -132,7 +136,7 @@ impl Recorder<'_> {
         let lane = self.capabilities.software;
         let team = cache.team(lane);
         let (most, enough) = match lane {
-            true => (LANE_TILE, lanes()),
+            true => (LANE_TILE.min(LANE_PAIRS / (team * cache.head_dim / 2)), lanes()),
             false => (MAX_TEAM / team, SHARED_ITEMS),
         };
         let items = |tile: usize| capacity / tile * (cache.heads / team);

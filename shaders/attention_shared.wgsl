@@ -4,9 +4,9 @@
 // (arXiv:2408.00118) where CAP is not 0.
 //
 // One workgroup a tile of TILE neighbouring rows, slice of their keys and team: TEAM query heads that share a key-value head,
-// so that a key or value is loaded once for all of them. Where a row has several slices, attention_merge.wgsl puts them together. For WG
-// keys at a time: a lane scores one key (neighbouring lanes read neighbouring words of a page); then a lane adds up
-// PAIRS pairs of dimensions over the keys of its slice.
+// so that a key or value is loaded once for all of them. Where a row has several slices, attention_merge.wgsl puts them
+// together. For WG keys at a time: a lane scores one key (neighbouring lanes read neighbouring words of a page); then a lane
+// adds up PAIRS pairs of dimensions over the keys of its slice.
 //
 // Queries are staged in workgroup memory. Follows slices.wgsl.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES

@@ -11,6 +11,7 @@ use crate::kernels::KERNELS;
 use crate::recording::Executor;
 use pollster::block_on;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Wrong cases that are named in an error.
 const LISTED: usize = 5;
@@ -78,7 +79,9 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
                 for outcome in &bad {
                     let _ = out.line(&format!("  WRONG {}", sentence(outcome)))?;
                 }
-                let (cases, kernels) = (outcomes.len(), KERNELS.len());
+                // Some kernels need what not every device has.
+                let kernels: BTreeSet<_> = outcomes.iter().map(|outcome| outcome.kernel).collect();
+                let (cases, kernels) = (outcomes.len(), kernels.len());
                 let _ = out.line(&match bad.len() {
                     0 => format!("  check: all {cases} cases of {kernels} kernels are right"),
                     n => format!("  check: {n} of {cases} cases of {kernels} kernels are wrong"),

@@ -64,9 +64,10 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
         Ok(Some(operations as f64 / seconds(executor, prepared, LONG_ENOUGH)?))
     };
     let f32_flops = rate(&|r| Some(r.multiply_add(from, to, floats, steps)))?.unwrap_or_default();
-    let f16_flops = rate(&|r| r.multiply_add_half(from, to, floats, steps))?;
+    // A driver that refuses what it claims to have has it not.
+    let f16_flops = rate(&|r| r.multiply_add_half(from, to, floats, steps)).unwrap_or(None);
     let (groups, steps) = if capabilities.software { (64, 16) } else { (4096, 1024) };
-    let matrix_flops = rate(&|r| r.multiply_matrices(from, to, groups, steps))?;
+    let matrix_flops = rate(&|r| r.multiply_matrices(from, to, groups, steps)).unwrap_or(None);
     Ok(Limits { copy_bytes_per_s, f32_flops, f16_flops, matrix_flops })
 }
 

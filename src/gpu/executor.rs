@@ -97,8 +97,8 @@ impl Gpu {
             (capabilities.f16, wgpu::Features::SHADER_F16),
         ];
         let experimental_features = match capabilities.matrices {
-            // SAFETY: the one experimental feature that is asked for is matrices, and the one kernel that uses them is run
-            // only where it was measured and gave what the others do.
+            // SAFETY: the one experimental feature that is asked for is matrices. Of the two kernels that use them one measures
+            // them, and the other is used only where it was measured and gave what the others do.
             Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
             None => wgpu::ExperimentalFeatures::disabled(),
         };

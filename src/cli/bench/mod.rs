@@ -43,7 +43,8 @@ counted; reading text into tokens and printing are no part of any. With --tune, 
 ///
 /// "of limit" is a share of what was measured on the same device just before: for tokens one after the other of the speed
 /// of a copy in its memory, where all packed weights and all keys and values must be read for every step; for prompts of
-/// 32-bit multiplications and additions in registers, two for each weight of a matrix and token.
+/// multiplications and additions in registers, of the fastest kind that the device has, two for each weight of a matrix and
+/// token, also for those that the last layer leaves out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -2,19 +2,23 @@
 //
 // One lane owns Q quads, 4·Q rows of W, and loops over all of k. The activations lie in a uniform buffer and are read at
 // an index that is the same in all lanes, which such devices do once for all of them, yet not for nothing: Q quads share
-// each of them, as T rows share each unpacked weight. Rows, x and out are windows of WINDOWS times T rows.
+// each of them, as T rows share each unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS
+// bindings, since one holds only so much, of which each has as many of the T rows.
 //
-// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, Q (divides 16), ADD,
-// GROUP, GROUPS, WG; a format. Grid: (lanes / WG, WINDOWS).
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
+// T), Q (divides 16), ADD, GROUP, GROUPS, WG; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * T * K / 4u>; // [WINDOWS · T, K]
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;               // [WINDOWS · T, STRIDE]
+@group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
+@group(0) @binding(2) var<uniform> y: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // the second part, or x again
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;                  // [WINDOWS · T, STRIDE]
+
+const EACH: u32 = T / PARTS; // rows of x of a window in one part
 
 var<private> sum: array<array<vec4<f32>, Q>, T>;
 
 // For one row of x: by codes, each of which serves once.
-fn add_codes(tile: u32, quad: u32, at: u32) {
+fn add_codes(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var part: array<vec4<f32>, Q>;
         var total: vec4<f32>;
@@ -26,7 +30,7 @@ fn add_codes(tile: u32, quad: u32, at: u32) {
             let a = x0 * ALIGN_A;
             let b = x1 * ALIGN_B;
             for (var q = 0u; q < Q; q++) {
-                let c = load_codes(tile, quad + q, block);
+                let c = load_codes((quad + q) / 16u, (quad + q) % 16u, block);
                 var s = part[q];
                 s += c[0] * a.x;
                 s += c[1] * a.y;
@@ -41,22 +45,32 @@ fn add_codes(tile: u32, quad: u32, at: u32) {
         }
         let all = (total.x + total.y) + (total.z + total.w);
         for (var q = 0u; q < Q; q++) {
-            sum[0][q] += finish(part[q], all, load_group(tile, quad + q, g));
+            sum[0][q] += finish(part[q], all, load_group((quad + q) / 16u, (quad + q) % 16u, g));
         }
     }
 }
 
+// Where row t of a window is among the rows of all of them: first come those of the first part.
+fn row_of(window: u32, t: u32) -> u32 {
+    return (t / EACH * WINDOWS + window) * EACH + t % EACH;
+}
+
 // For several rows of x: by weights, each of which serves all of them. One quad at a time, so that no array of weights is
 // indexed: SwiftShader keeps such arrays in memory.
-fn add_quad(tile: u32, quad: u32, at: u32) {
+fn add_quad(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
-        let group = load_group(tile, quad, g);
+        let group = load_group(quad / 16u, quad % 16u, g);
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
-            let w = load_block(tile, quad, block, group);
+            let w = load_block(quad / 16u, quad % 16u, block, group);
             for (var t = 0u; t < T; t++) {
-                let a = x[at + t * (K / 4u) + block * 2u];
-                let b = x[at + t * (K / 4u) + block * 2u + 1u];
+                let i = at + t % EACH * (K / 4u) + block * 2u;
+                var a = x[i];
+                var b = x[i + 1u];
+                if t >= EACH {
+                    a = y[i];
+                    b = y[i + 1u];
+                }
                 // One after the other: sums of products on the way would need registers.
                 var s = sum[t][0];
                 s += w[0] * a.x;
@@ -74,21 +88,26 @@ fn add_quad(tile: u32, quad: u32, at: u32) {
 }
 
 // The same for several quads, which share each activation that is loaded.
-fn add_quads(tile: u32, quad: u32, at: u32) {
+fn add_quads(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
-            group[q] = load_group(tile, quad + q, g);
+            group[q] = load_group((quad + q) / 16u, (quad + q) % 16u, g);
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
             var w: array<array<vec4<f32>, 8>, Q>;
             for (var q = 0u; q < Q; q++) {
-                w[q] = load_block(tile, quad + q, block, group[q]);
+                w[q] = load_block((quad + q) / 16u, (quad + q) % 16u, block, group[q]);
             }
             for (var t = 0u; t < T; t++) {
-                let a = x[at + t * (K / 4u) + block * 2u];
-                let b = x[at + t * (K / 4u) + block * 2u + 1u];
+                let i = at + t % EACH * (K / 4u) + block * 2u;
+                var a = x[i];
+                var b = x[i + 1u];
+                if t >= EACH {
+                    a = y[i];
+                    b = y[i + 1u];
+                }
                 for (var q = 0u; q < Q; q++) {
                     var s = sum[t][q];
                     s += w[q][0] * a.x;
@@ -109,31 +128,30 @@ fn add_quads(tile: u32, quad: u32, at: u32) {
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
     let n = id.x * 4u * Q;
-    let first = select(workgroup.y * T, 0u, WINDOWS == 1u);
+    let window = select(workgroup.y, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
     var first_used = 0u;
-    while first_used < T && rows[first + first_used].sequence == NONE {
+    while first_used < T && rows[row_of(window, first_used)].sequence == NONE {
         first_used += 1u;
     }
     if first_used == T || n >= N {
         return;
     }
-    let tile = n / 64u;
-    let quad = n % 64u / 4u;
-    let at = first * (K / 4u);
+    let quad = id.x * Q;
+    let at = window * EACH * (K / 4u);
     if T == 1u {
-        add_codes(tile, quad, at);
+        add_codes(quad, at);
     } else if Q == 1u {
-        add_quad(tile, quad, at);
+        add_quad(quad, at);
     } else {
-        add_quads(tile, quad, at);
+        add_quads(quad, at);
     }
     for (var t = 0u; t < T; t++) {
         for (var q = 0u; q < Q; q++) {
             for (var j = 0u; j < 4u; j++) {
                 let row = n + q * 4u + j;
                 if row < N {
-                    let i = (first + t) * STRIDE + FIRST + row;
+                    let i = row_of(window, t) * STRIDE + FIRST + row;
                     out[i] = select(sum[t][q][j], out[i] + sum[t][q][j], ADD);
                 }
             }

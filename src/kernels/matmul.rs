@@ -16,9 +16,9 @@ use rayon::prelude::*;
 pub const UNIFORM: Kernel = Kernel {
     name: "matmul_uniform",
     wgsl: &[wgsl!("matmul_uniform.wgsl")],
-    access: &[Access::Read, Access::Uniform, Access::ReadWrite],
+    access: &[Access::Read, Access::Uniform, Access::Uniform, Access::ReadWrite],
     needs: Needs::Nothing,
-    twin,
+    twin: uniform_twin,
     cases: || {
         let few =
             cases(|device, x| x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: 1 }));
@@ -126,19 +126,25 @@ impl Recorder<'_> {
                 .bool("ADD", add);
             match variant {
                 Variant::Uniform { rows: t, quads } => {
-                    let windows = Shape::new(x.capacity, weight).windows(self.capabilities, t);
-                    let consts = consts.u32("T", t).u32("WINDOWS", windows).u32("Q", quads);
-                    let consts = consts.u32("WG", UNIFORM_WG);
+                    let shape = Shape::new(x.capacity, weight);
+                    let (parts, windows) =
+                        (shape.parts(self.capabilities, t), shape.windows(self.capabilities, t));
+                    let consts = consts.u32("T", t).u32("WINDOWS", windows).u32("PARTS", parts);
+                    let consts = consts.u32("Q", quads).u32("WG", UNIFORM_WG);
                     let grid = [shard.rows.div_ceil(4 * quads * UNIFORM_WG), windows, 1];
                     let rows = t * windows;
                     for first in (0..x.capacity).step_by(rows) {
-                        let window = |buffer: Buffer, words: usize| {
+                        let window = |buffer: Buffer, words: usize, first: usize, rows: usize| {
                             buffer.window((first * words * 4) as u64, (rows * words * 4) as u64)
                         };
+                        let part = |i: usize| {
+                            window(x.values, cols, first + i * rows / parts, rows / parts)
+                        };
                         let bindings = [
-                            window(x.rows, super::twin::ROW_WORDS),
-                            window(x.values, cols),
-                            window(out, stride),
+                            window(x.rows, super::twin::ROW_WORDS, first, rows),
+                            part(0),
+                            part(parts - 1),
+                            window(out, stride, first, rows),
                         ];
                         let consts = consts.clone();
                         self.dispatch_weight(UNIFORM.name, format, consts, bindings, planes.clone(), grid);
@@ -164,6 +170,19 @@ impl Recorder<'_> {
             }
         }
     }
+}
+
+fn uniform_twin(mut call: Invocation<'_>) {
+    let [rows, x, y, out] = call.take();
+    let (rows, x, y, out) = (rows.words(), x.floats(), y.floats(), out.floats_mut());
+    let [k, t, windows, parts] = ["K", "T", "WINDOWS", "PARTS"].map(|c| call.consts.get(c));
+    let x: Vec<f64> = [x, y].iter().take(parts).flat_map(|x| x.iter().map(|&v| f64::from(v))).collect();
+    // Each window has as many rows of each part; one of which none is in use is skipped.
+    let each = t / parts;
+    let window = |r: usize| r / each % windows;
+    let used: Vec<usize> = (0..x.len() / k).filter(|&r| active(rows, r).is_some()).map(window).collect();
+    let rows: Vec<usize> = (0..x.len() / k).filter(|&r| used.contains(&window(r))).collect();
+    multiply(&call, &rows, &x, out, |w| w);
 }
 
 fn twin(mut call: Invocation<'_>) {
@@ -315,6 +334,7 @@ pub(super) fn cases(
     for packing in test_packings() {
         // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
         let all = [
+            (70, 192, 64, 41, 9, true),
             (1, 8, 1, 1, 9, false),
             (131, 72, 1, 1, 1, true),
             (65, 64, 12, 11, 2, true),
@@ -327,8 +347,8 @@ pub(super) fn cases(
         let shapes = match packing.format.kind {
             Kind::Float => 0..,
             Kind::Affine { form: Form::Zero, .. } if packing.group == 32 => 0..,
-            Kind::Affine { form: Form::Zero, .. } => 3..,
-            _ => 4..,
+            Kind::Affine { form: Form::Zero, .. } => 4..,
+            _ => 5..,
         };
         for &(n, k, capacity, used, tiles, add) in &all[shapes] {
             let k = packing.fitting(k);

@@ -109,7 +109,7 @@ impl Shape {
         for most in [MOST_ROWS, 2 * MOST_ROWS] {
             let rows = self.uniform_rows(device, most);
             all.extend(
-                rows.into_iter().flat_map(|rows| [1, 2, 4].map(|quads| Variant::Uniform { rows, quads })),
+                rows.into_iter().flat_map(|rows| [1, 2, 3, 4].map(|quads| Variant::Uniform { rows, quads })),
             );
         }
         let lanes = device.max_invocations as usize;
@@ -145,20 +145,26 @@ impl Shape {
     }
 
     /// The most rows, up to `most`, that a kernel which reads its input as uniforms can take at a time: a divisor of the
-    /// capacity such that a window of the input fits a uniform binding, and each window of row table, input and output starts
+    /// capacity such that a window of the input fits uniform bindings, and each window of row table, input and output starts
     /// where the device lets one.
     pub fn uniform_rows(self, device: &Capabilities, most: usize) -> Option<usize> {
         let fits = |n: usize| {
             let bytes = [super::twin::ROW_WORDS, self.cols, self.stride].map(|words| (n * words * 4) as u64);
-            bytes[1] <= device.max_uniform
+            bytes[1] <= device.max_uniform * self.parts(device, n) as u64
                 && (n == self.capacity || bytes.iter().all(|b| b.is_multiple_of(device.window_alignment)))
         };
         (1..=most.min(self.capacity)).rev().find(|&n| self.capacity.is_multiple_of(n) && fits(n))
     }
 
-    /// How many times so many rows of the input one uniform binding holds, such that none are left over.
+    /// Into how many uniform bindings so many rows of the input go: two, if each can start where the device lets one.
+    pub fn parts(self, device: &Capabilities, rows: usize) -> usize {
+        let aligned = (rows / 2 * self.cols * 4) as u64 % device.window_alignment == 0;
+        if rows.is_multiple_of(2) && aligned { 2 } else { 1 }
+    }
+
+    /// How many times so many rows of the input those bindings hold, such that none are left over.
     pub fn windows(self, device: &Capabilities, rows: usize) -> usize {
-        let most = device.max_uniform as usize / (4 * self.cols * rows);
+        let most = device.max_uniform as usize * self.parts(device, rows) / (4 * self.cols * rows);
         let all = self.capacity / rows;
         (1..=most.min(all)).rev().find(|&n| all.is_multiple_of(n)).unwrap_or(1)
     }

@@ -137,9 +137,7 @@ impl Recorder<'_> {
                         let window = |buffer: Buffer, words: usize, first: usize, rows: usize| {
                             buffer.window((first * words * 4) as u64, (rows * words * 4) as u64)
                         };
-                        let part = |i: usize| {
-                            window(x.values, cols, first + i * rows / parts, rows / parts)
-                        };
+                        let part = |i: usize| window(x.values, cols, first + i * rows / parts, rows / parts);
                         let bindings = [
                             window(x.rows, super::twin::ROW_WORDS, first, rows),
                             part(0),

@@ -111,6 +111,11 @@ pub enum Needs {
     Matrices,
 }
 
+/// Threads of the processor that the lanes of a software device share.
+fn processor_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
+}
+
 impl Needs {
     /// Whether a device has it.
     pub fn met(self, device: &Capabilities) -> bool {

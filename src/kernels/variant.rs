@@ -1,6 +1,6 @@
 //! Which kernel multiplies with a weight: by rule, or by what was measured on the device.
 
-use super::Matrix;
+use super::{Matrix, processor_threads};
 use crate::capabilities::{Capabilities, Matrices};
 use std::any::Any;
 use std::fmt;
@@ -78,6 +78,9 @@ pub(super) struct Shape {
 /// as many are a sixth faster on llvmpipe, and take it twice as long to compile.
 const MOST_ROWS: usize = 8;
 
+/// Most quads of rows of W a lane of `matmul_uniform`. More of them take too long to compile.
+const MOST_QUADS: usize = 4;
+
 /// Lanes of a workgroup of `matmul_uniform`: few, so that all of a processor's threads have some.
 pub(super) const UNIFORM_WG: usize = 8;
 
@@ -90,17 +93,26 @@ impl Shape {
     pub fn usual(self, device: &Capabilities) -> Variant {
         let uniform = self.uniform_rows(device, MOST_ROWS).filter(|_| device.software);
         match uniform {
-            // Many quads, as long as there are workgroups for a few threads. With several rows, a device whose lanes are four
-            // (SwiftShader, not llvmpipe) is better off with one.
+            // With several rows, a device whose lanes are four (SwiftShader, not llvmpipe) is better off with one quad.
             Some(rows) => {
-                let enough = |&quads: &usize| self.rows >= 4 * quads * UNIFORM_WG * 4;
                 let few = rows > 1 && device.subgroups.is_some_and(|(_, most)| most <= 4);
-                let quads = if few { 1 } else { [4, 2].into_iter().find(enough).unwrap_or(1) };
+                let windows = self.windows(device, rows);
+                let quads = if few { 1 } else { self.quads(windows, processor_threads()) };
                 Variant::Uniform { rows, quads }
             }
             None if self.capacity <= MOST_ROWS || device.software => self.split(16),
             None => Variant::Tile,
         }
+    }
+
+    /// The quads a lane of `matmul_uniform` with which a processor's threads are done first: many share what is loaded, which
+    /// takes as long as almost one quad, but must leave work for all threads.
+    fn quads(self, windows: usize, threads: usize) -> usize {
+        let cost = |&quads: &usize| {
+            let groups = self.rows.div_ceil(4 * quads * UNIFORM_WG) * windows;
+            groups.div_ceil(threads) * (10 * quads + 9)
+        };
+        (1..=MOST_QUADS).rev().min_by_key(cost).unwrap_or(1)
     }
 
     /// Every variant that is right for the shape, the usual one first.
@@ -109,7 +121,8 @@ impl Shape {
         for most in [MOST_ROWS, 2 * MOST_ROWS] {
             let rows = self.uniform_rows(device, most);
             all.extend(
-                rows.into_iter().flat_map(|rows| [1, 2, 3, 4].map(|quads| Variant::Uniform { rows, quads })),
+                rows.into_iter()
+                    .flat_map(|rows| (1..=MOST_QUADS).map(move |quads| Variant::Uniform { rows, quads })),
             );
         }
         let lanes = device.max_invocations as usize;
@@ -226,6 +239,14 @@ mod tests {
         ] {
             assert_eq!(Variant::named(wrong), None, "{wrong}");
         }
+    }
+
+    /// Three quads where four would leave one of two threads without work, four where they do not, fewer for many threads.
+    #[test]
+    fn quads_leave_work_for_all_threads() {
+        let quads = |rows, threads| Shape { capacity: 8, cols: 576, rows, stride: rows }.quads(1, threads);
+        assert_eq!([quads(576, 2), quads(3072, 2), quads(49_152, 2)], [3, 4, 4]);
+        assert_eq!([quads(576, 16), quads(576, 64), quads(8, 2)], [2, 1, 1]);
     }
 
     /// Whatever the shape, rows at a time divide the capacity.

@@ -5,13 +5,11 @@
 // The partial sums meet in workgroup memory. For one row codes serve, not weights: see format/f16.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP,
-// GROUPS, SPLITS, WG = 16 · SPLITS; a format. Grid: (tiles, rows / T).
+// GROUPS, SPLITS, WG = 16 · SPLITS; splits.wgsl; a format. Grid: (tiles, rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // [rows, K]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>; // [rows, STRIDE]
-
-var<workgroup> partial: array<vec4<f32>, WG>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -52,20 +50,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
     for (var t = 0u; t < T; t++) {
-        partial[lane] = sum[t];
-        workgroupBarrier();
-        // 64 lanes, one row of W each.
-        if lane < 64u {
-            var total = 0.0;
-            for (var split = 0u; split < SPLITS; split++) {
-                total += partial[split * 16u + lane / 4u][lane % 4u];
-            }
-            let n = tile * 64u + lane;
-            if n < N {
-                let i = (first_row + t) * STRIDE + FIRST + n;
-                out[i] = select(total, out[i] + total, ADD);
-            }
-        }
-        workgroupBarrier();
+        put(first_row + t, tile, lane, sum[t]);
     }
 }

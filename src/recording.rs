@@ -164,6 +164,8 @@ pub struct Recorder<'a> {
     pub capabilities: &'a Capabilities,
     /// What was measured to be fastest, by the names that kernels have for their work, where anything was.
     pub choices: Option<&'a BTreeMap<String, String>>,
+    /// Whether products with weights of integer codes round activations to 8 bits.
+    pub dots: bool,
     /// Work for which nothing was measured, as the kernel that it is for describes it.
     pub unmeasured: Vec<Box<dyn Any>>,
     dispatches: Vec<Dispatch>,
@@ -179,6 +181,7 @@ impl<'a> Recorder<'a> {
         Recorder {
             capabilities,
             choices: None,
+            dots: false,
             unmeasured: Vec::new(),
             dispatches: Vec::new(),
             temporaries: Vec::new(),

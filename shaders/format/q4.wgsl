@@ -14,6 +14,14 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
         lying(a, 15u << 16u), lying(a, 15u << 20u), lying(a, 15u << 24u), lying(a >> vec4<u32>(28u), 15u));
 }
 
+const DOT_BIAS: f32 = 0.0;
+
+// Columns 0 2 4 6, and 1 3 5 7.
+fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
+    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+    return array<vec4<u32>, 2>(a & vec4<u32>(0x0f0f0f0fu), (a >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu));
+}
+
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     return array<vec4<f32>, 8>(

@@ -20,6 +20,20 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
         five(a, b, 4u), five(a, b, 5u), five(a, b, 6u), five(a, b, 7u));
 }
 
+const DOT_BIAS: f32 = 0.0;
+
+// Columns 0 2 4 6, and 1 3 5 7: the highest bit of each goes above its nibble.
+fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
+    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+    let b = high[(tile * ((K + 31u) / 32u) + block / 4u) * 16u + quad] >> vec4<u32>(block % 4u * 8u);
+    let even = ((b & vec4<u32>(1u)) << vec4<u32>(4u)) | ((b & vec4<u32>(4u)) << vec4<u32>(10u))
+        | ((b & vec4<u32>(16u)) << vec4<u32>(16u)) | ((b & vec4<u32>(64u)) << vec4<u32>(22u));
+    let odd = ((b & vec4<u32>(2u)) << vec4<u32>(3u)) | ((b & vec4<u32>(8u)) << vec4<u32>(9u))
+        | ((b & vec4<u32>(32u)) << vec4<u32>(15u)) | ((b & vec4<u32>(128u)) << vec4<u32>(21u));
+    return array<vec4<u32>, 2>(
+        (a & vec4<u32>(0x0f0f0f0fu)) | even, ((a >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)) | odd);
+}
+
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     return place_all(load_codes(tile, quad, block), g);
 }

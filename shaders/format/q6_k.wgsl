@@ -38,6 +38,20 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
         six(a, b, 4u), six(a, b, 5u), six(a, b, 6u), six(a, b, 7u));
 }
 
+const DOT_BIAS: f32 = 0.0;
+
+// Columns 0 2 4 6, and 1 3 5 7: the two highest bits of each go above its nibble.
+fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
+    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+    let b = high[(tile * (K / 16u) + block / 2u) * 16u + quad] >> vec4<u32>(block % 2u * 16u);
+    let even = ((b & vec4<u32>(0x3u)) << vec4<u32>(4u)) | ((b & vec4<u32>(0x30u)) << vec4<u32>(8u))
+        | ((b & vec4<u32>(0x300u)) << vec4<u32>(12u)) | ((b & vec4<u32>(0x3000u)) << vec4<u32>(16u));
+    let odd = ((b & vec4<u32>(0xcu)) << vec4<u32>(2u)) | ((b & vec4<u32>(0xc0u)) << vec4<u32>(6u))
+        | ((b & vec4<u32>(0xc00u)) << vec4<u32>(10u)) | ((b & vec4<u32>(0xc000u)) << vec4<u32>(14u));
+    return array<vec4<u32>, 2>(
+        (a & vec4<u32>(0x0f0f0f0fu)) | even, ((a >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)) | odd);
+}
+
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     return place_all(load_codes(tile, quad, block), g);
 }

@@ -16,6 +16,15 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
         lying(b, 255u), lying(b, 255u << 8u), lying(b, 255u << 16u), lying(b >> vec4<u32>(24u), 255u));
 }
 
+// Packed dot products are of bytes with a sign: codes are counted from 128.
+const DOT_BIAS: f32 = 128.0;
+
+// Columns 0 to 3, and 4 to 7.
+fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
+    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
+    return array<vec4<u32>, 2>(codes[i] ^ vec4<u32>(0x80808080u), codes[i + 16u] ^ vec4<u32>(0x80808080u));
+}
+
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
     let a = codes[i];

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use crate::format::{Format, Packing, q4};
 use crate::model::Weights;
 use crate::quantize::QUANTIZERS;
-use clap::Args;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 
 /// What `--bits` can be, and the formats that it stands for.
 const BITS: [(&str, &str); 3] = [("16", "f16"), ("8", "q8"), ("4", "q4")];
@@ -51,7 +51,7 @@ impl Common {
 }
 
 /// Which model, and how its weights are stored.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// A .gguf file, a .safetensors file (its config.json and tokenizer.json beside it), a model directory, or the id of
@@ -72,6 +72,30 @@ pub struct ModelArgs {
     #[arg(long, env = "INFER_EMBED_BITS", hide_possible_values = true)]
     #[arg(value_name = "file|16|8|4", value_parser = bits())]
     pub embed_bits: Option<Bits>,
+    /// What activations are multiplied as; q8 rounds them to 8 bits where weights are codes, which ab and sweep never do
+    #[arg(long, env = "INFER_ACTIVATIONS", value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "f32|q8")]
+    pub activations: Activations,
+}
+
+/// What activations are multiplied as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Activations {
+    /// 32-bit floats
+    #[default]
+    F32,
+    /// 8-bit codes that share a scale by 32 of a row, where weights are codes too: less work for the device, and less true
+    Q8,
+}
+
+impl Activations {
+    /// As the option says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activations::F32 => "f32",
+            Activations::Q8 => "q8",
+        }
+    }
 }
 
 /// How weights are to be stored.

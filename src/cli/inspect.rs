@@ -203,7 +203,7 @@ fn needed(
     let ways = ways.chain([("8", Bits::In(&q8::FORMAT)), ("4", Bits::In(&q4::FORMAT))]);
     ways.skip(usize::from(!checkpoint.has_codes()))
         .map(|(name, bits)| {
-            let args = ModelArgs { model: None, bits: Some(bits), group: 32, embed_bits: None };
+            let args = ModelArgs { model: None, bits: Some(bits), group: 32, ..ModelArgs::default() };
             let weights = args.weights(checkpoint.has_codes())?;
             let options = OpenOptions { weights, context, sequences: 1, progress: &mut |_| {} };
             let memory = Plan::new(config, shapes, checkpoint, &options, &device)?.memory;

@@ -1,12 +1,12 @@
 //! A model, from its name to an open engine: first what costs nothing and can be wrong, then the weights.
 
-use super::args::{Common, ModelArgs};
+use super::args::{Activations, Common, ModelArgs};
 use super::console::Console;
 use crate::capabilities::Capabilities;
 use crate::checkpoint::shapes::Shape;
 use crate::checkpoint::{Checkpoint, Config, Encoding, RopeScaling, Source, locate};
 use crate::engine::{Engine, OpenOptions, Plan, Tuner, open_device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Packing;
 use crate::model::{self, Weights};
 use crate::text::Tokenizer;
@@ -31,6 +31,8 @@ pub struct Description {
     /// Its weights' files.
     pub checkpoint: Checkpoint,
     weights: Weights,
+    /// What activations are multiplied as.
+    activations: Activations,
 }
 
 impl Description {
@@ -38,7 +40,7 @@ impl Description {
     pub fn open(args: &ModelArgs) -> Result<Self> {
         let mut description = Description::named(args.name())?;
         description.weights = args.weights(description.checkpoint.has_codes())?;
-        Ok(description)
+        description.multiplying(args.activations)
     }
 
     /// The same, with 16-bit weights.
@@ -49,7 +51,8 @@ impl Description {
         let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
         let checkpoint = Checkpoint::of(&source)?;
         let weights = Weights::F16;
-        Ok(Description { source, config, tokenizer, name: name.to_owned(), checkpoint, weights })
+        let (name, activations) = (name.to_owned(), Activations::F32);
+        Ok(Description { source, config, tokenizer, name, checkpoint, weights, activations })
     }
 
     /// A model of a known shape, its weights drawn at random.
@@ -58,7 +61,30 @@ impl Description {
         let config = Config::open(&source.directory)?;
         let tokenizer = Tokenizer::open(&source.directory, config.vocab_size)?;
         let name = format!("{} (random)", shape.name);
-        Ok(Description { source, config, tokenizer, name, checkpoint: shape.checkpoint(), weights })
+        let (checkpoint, activations) = (shape.checkpoint(), Activations::F32);
+        Ok(Description { source, config, tokenizer, name, checkpoint, weights, activations })
+    }
+
+    /// The same, with activations multiplied so.
+    ///
+    /// # Errors
+    /// Where that needs integer codes, and none of the weights has any.
+    pub fn multiplying(self, activations: Activations) -> Result<Self> {
+        let coded = |description: &Description| {
+            let mut matrices = description.checkpoint.tensors().filter(|info| info.shape.len() == 2);
+            matrices.any(|info| {
+                let embedding = info.shape[0] == description.config.vocab_size;
+                description.packing(&info.encoding, embedding).format.dots.is_some()
+            })
+        };
+        if activations == Activations::Q8 && !coded(&self) {
+            let (format, _) = self.formats();
+            return Err(Error::Usage(format!(
+                "--activations q8 is for weights that are integer codes; these are {format}: give --bits 4 or 8, or leave \
+                 --activations away"
+            )));
+        }
+        Ok(Description { activations, ..self })
     }
 
     /// How a tensor of that encoding is packed, the embedding or another.
@@ -162,6 +188,9 @@ impl Description {
             let progress = Box::new(move |name: &str| console.say(format_args!("measuring {name}")));
             engine.tune(Tuner::open(&super::cache().join("tuning"), &capabilities, common.tune, progress));
         }
+        if self.activations == Activations::Q8 {
+            engine.round_activations();
+        }
         if let unread @ [_, ..] = engine.unread() {
             let listed: Vec<String> = unread.iter().take(LISTED).map(|name| format!("{name:?}")).collect();
             let more = if unread.len() > LISTED { ", …" } else { "" };
@@ -216,7 +245,12 @@ impl Session {
     /// The formats of the weights, in one word where they are the same.
     pub fn formats(&self) -> String {
         let (linear, embedding) = self.description.formats();
-        if linear == embedding { linear } else { format!("{linear}, embedding {embedding}") }
+        let mut formats =
+            if linear == embedding { linear } else { format!("{linear}, embedding {embedding}") };
+        if self.description.activations == Activations::Q8 {
+            formats.push_str(", activations q8");
+        }
+        formats
     }
 
     /// The name of the device.
@@ -236,6 +270,7 @@ impl Session {
             ("model", json!(self.description.name)),
             ("format", json!(linear)),
             ("embed_format", json!(embedding)),
+            ("activations", json!(self.description.activations.name())),
             ("device", json!(self.capabilities.device)),
             ("backend", json!(self.capabilities.backend)),
         ];

@@ -75,8 +75,12 @@ fn compare(case: &Case, twin: &[Vec<u32>], found: &[Vec<u32>]) -> (f64, Option<S
     let mut worst = (0.0, None);
     for ((&(i, compare), twin), found) in case.outputs.iter().zip(twin).zip(found) {
         let halves = |words: &[u32]| -> Vec<f32> { words.iter().flat_map(|&w| unpair(w)).collect() };
+        let bytes = |words: &[u32]| -> Vec<f32> {
+            words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| f32::from(byte as i8)).collect()
+        };
         let (error, tolerance) = match compare {
             Compare::Floats(t) => (nmse(bytemuck::cast_slice(twin), bytemuck::cast_slice(found)), t),
+            Compare::Bytes(t) => (nmse(&bytes(twin), &bytes(found)), t),
             Compare::Halves(t) => (nmse(&halves(twin), &halves(found)), t),
             Compare::Exact => {
                 let differ = twin.iter().zip(found).filter(|(a, b)| a != b).count();

@@ -129,6 +129,8 @@ pub struct Engine {
     profile: Option<Vec<(Prepared, Vec<Duration>)>>,
     /// What chooses kernels, where they are chosen by measurement.
     tuner: Option<Tuner>,
+    /// Whether activations are rounded to 8 bits where weights are integer codes.
+    dots: bool,
 }
 
 /// How a model is opened.
@@ -181,6 +183,7 @@ impl Engine {
             encode: Duration::ZERO,
             profile: None,
             tuner: None,
+            dots: false,
             plan,
         };
         engine.add_arm(checkpoint, &options.weights, options.progress)?;
@@ -225,6 +228,15 @@ impl Engine {
     /// The device.
     pub fn executor(&self) -> &dyn Executor {
         &*self.executor
+    }
+
+    /// From now on, products with weights of integer codes round activations to 8 bits, a scale for each 32 of a row, and
+    /// multiply integers. It rounds more than the weights, so comparisons of arms do not use it.
+    pub fn round_activations(&mut self) {
+        self.dots = true;
+        // What was recorded was recorded without.
+        self.ready.clear();
+        self.results.clear();
     }
 
     /// A recording for so many rows, made on first use.
@@ -278,6 +290,7 @@ impl Engine {
         let (vocab, stride) = (self.config.vocab_size, arm.model.logits_stride());
         let mut r = Recorder::new(self.executor.capabilities());
         r.choices = self.choices();
+        r.dots = self.dots;
         if head == Head::Logits {
             results.iter().for_each(|&buffer| r.pin(buffer));
         }

@@ -8,7 +8,7 @@ use super::{Engine, Row};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activations;
-use crate::kernels::{Matrix, Product, Variant};
+use crate::kernels::{Product, Variant};
 use crate::recording::{Buffer, Executor, Recorder};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
@@ -96,13 +96,13 @@ impl Tuner {
 
     /// Measures every variant of some products, and keeps what was found.
     fn measure(&mut self, executor: &mut dyn Executor, products: Vec<Product>) -> Result<()> {
-        let mut alike: BTreeMap<String, (usize, Vec<Matrix>)> = BTreeMap::new();
-        for Product { name, capacity, weight } in products {
-            alike.entry(name).or_insert_with(|| (capacity, Vec::new())).1.push(weight);
+        let mut alike: BTreeMap<String, Vec<Product>> = BTreeMap::new();
+        for product in products {
+            alike.entry(product.name.clone()).or_default().push(product);
         }
-        for (name, (capacity, weights)) in alike {
+        for (name, products) in alike {
             (self.progress)(&name);
-            let times = self.times_of(executor, capacity, &weights[..weights.len().min(LAYERS)])?;
+            let times = self.times_of(executor, &products[..products.len().min(LAYERS)])?;
             let Some(variant) = best(&times) else { continue };
             self.choices.insert(name.clone(), variant.to_string());
             let microseconds = times.iter().map(|(variant, time)| (variant.to_string(), *time)).collect();
@@ -113,13 +113,11 @@ impl Tuner {
 
     /// What each variant takes in microseconds, the usual one first: by the matrices of all layers in turn, as in a step,
     /// where none is in any cache any more.
-    fn times_of(
-        &mut self,
-        executor: &mut dyn Executor,
-        capacity: usize,
-        weights: &[Matrix],
-    ) -> Result<Vec<(Variant, f64)>> {
-        let Some(weight) = weights.first() else { return Ok(Vec::new()) };
+    fn times_of(&mut self, executor: &mut dyn Executor, products: &[Product]) -> Result<Vec<(Variant, f64)>> {
+        let Some(product @ Product { capacity, weight, .. }) = products.first() else {
+            return Ok(Vec::new());
+        };
+        let capacity = *capacity;
         let lens =
             [size_of::<Row>(), weight.cols * 4, weight.stride() * 4].map(|bytes| (capacity * bytes) as u64);
         let small = |buffers: &[Buffer; 3]| buffers.iter().zip(lens).any(|(buffer, len)| buffer.len < len);
@@ -136,9 +134,9 @@ impl Tuner {
         let activations: Vec<f32> = (0..values.len as u32 / 4).map(activation).collect();
         executor.upload(values, 0, bytemuck::cast_slice(&activations))?;
         let (mut variants, mut prepared, mut usual) = (Vec::new(), Vec::new(), Vec::new());
-        for variant in Recorder::new(&capabilities).candidates(capacity, weight) {
+        for variant in product.candidates(&capabilities) {
             let mut r = Recorder::new(&capabilities);
-            for weight in weights {
+            for Product { weight, .. } in products {
                 r.matmul_as(variant, Activations { rows, capacity, values }, weight, out, false);
             }
             let ready = match executor.prepare(r.finish()) {
@@ -162,7 +160,7 @@ impl Tuner {
             prepared.push(ready);
         }
         let times = seconds_of_each(executor, &prepared, LONG_ENOUGH)?;
-        let rounded = |seconds: f64| (seconds * 1e7 / weights.len() as f64).round() / 10.0;
+        let rounded = |seconds: f64| (seconds * 1e7 / products.len() as f64).round() / 10.0;
         Ok(variants.into_iter().zip(times.into_iter().map(rounded)).collect())
     }
 

@@ -172,6 +172,11 @@ macro_rules! affine_format {
             unpack: |planes, cols, group, out| {
                 $crate::format::affine::unpack(planes, cols, group, ($bits, $crate::format::Form::$form), out)
             },
+            dots: Some(if $bits == 8 {
+                $crate::format::Order::InTurn
+            } else {
+                $crate::format::Order::Alternating
+            }),
             wgsl: &[
                 $($crate::format::affine::$constants,)+
                 $crate::format::affine::CODES,

@@ -12,6 +12,7 @@ pub const FORMAT: Format = Format {
     tile_words: |cols, _| vec![TILE_ROWS * cols / 2],
     pack,
     unpack,
+    dots: None,
     wgsl: &[("format/f16.wgsl", include_str!("../../shaders/format/f16.wgsl"))],
 };
 

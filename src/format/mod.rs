@@ -170,6 +170,15 @@ pub enum Kind {
     },
 }
 
+/// Which columns of a block `load_dots` gives in each of its two words, four codes of a byte in either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The first four, and the others.
+    InTurn,
+    /// Every other one from the first on, and those between.
+    Alternating,
+}
+
 /// A weight format.
 pub struct Format {
     /// Its name, as in `--bits` reports and kernel sources.
@@ -186,6 +195,8 @@ pub struct Format {
     pub pack: fn(tile: Tile<'_>, cols: usize, group: usize, planes: &mut [Vec<u32>]),
     /// Unpacks a tile into `[TILE_ROWS, cols]`.
     pub unpack: fn(planes: &[&[u32]], cols: usize, group: usize, out: &mut [f32]),
+    /// How packed dot products take its codes, where they are integers.
+    pub dots: Option<Order>,
     /// The WGSL that unpacks, `shaders/format/*.wgsl`.
     pub wgsl: &'static [Part],
 }

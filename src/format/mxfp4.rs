@@ -21,6 +21,7 @@ pub const FORMAT: Format = Format {
     tile_words: |cols, _| vec![TILE_ROWS * cols / 8, TILE_ROWS * (cols / BLOCK).div_ceil(4)],
     pack,
     unpack,
+    dots: None,
     wgsl: &[wgsl!("mxfp4.wgsl"), wgsl!("scaled.wgsl")],
 };
 

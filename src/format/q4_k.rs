@@ -2,7 +2,7 @@
 //! offset for every 32.
 
 use super::affine::{CODES, code, pack_bits, wgsl};
-use super::{Constant, Format, Kind, TILE_ROWS, Tile, unpair};
+use super::{Constant, Format, Kind, Order, TILE_ROWS, Tile, unpair};
 
 /// Columns of a block.
 const BLOCK: usize = 256;
@@ -23,6 +23,7 @@ pub const FORMAT: Format = Format {
     tile_words: |cols, _| vec![TILE_ROWS * cols / 8, TILE_ROWS * cols / BLOCK * 4],
     pack,
     unpack,
+    dots: Some(Order::Alternating),
     wgsl: &[wgsl!("q4_k.wgsl"), CODES, wgsl!("q4.wgsl")],
 };
 

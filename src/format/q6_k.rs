@@ -1,7 +1,7 @@
 //! GGUF's Q6_K: 6-bit codes around 0, with an f16 scale for 256 columns and, within them, 8 bits of scale for every 16.
 
 use super::affine::{CODES, code, pack_bits, wgsl};
-use super::{Constant, Format, Kind, TILE_ROWS, Tile, pair, unpair};
+use super::{Constant, Format, Kind, Order, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
 /// Columns of a block.
@@ -21,6 +21,7 @@ pub const FORMAT: Format = Format {
     },
     pack,
     unpack,
+    dots: Some(Order::Alternating),
     wgsl: &[wgsl!("q6_k.wgsl"), CODES],
 };
 

@@ -61,6 +61,7 @@ macro_rules! states_format {
                 $crate::format::states::pack(tile, cols, group, &$states, planes)
             },
             unpack: $crate::format::states::unpack,
+            dots: None,
             wgsl: &[
                 $crate::format::affine::wgsl!("states.wgsl"),
                 $crate::format::affine::wgsl!("scaled.wgsl"),

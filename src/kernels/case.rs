@@ -18,6 +18,8 @@ pub enum Compare {
     Floats(f64),
     /// As pairs of halves, likewise.
     Halves(f64),
+    /// As bytes with a sign, likewise.
+    Bytes(f64),
     /// Word for word.
     Exact,
 }

@@ -31,7 +31,7 @@ pub const UNIFORM: Kernel = Kernel {
 /// Columns shared out among lanes: for GPUs and few rows.
 pub const SPLIT: Kernel = Kernel {
     name: "matmul_split",
-    wgsl: &[wgsl!("matmul_split.wgsl")],
+    wgsl: &[wgsl!("splits.wgsl"), wgsl!("matmul_split.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
@@ -80,23 +80,21 @@ impl Recorder<'_> {
     /// What was measured to be fastest, or else what is as a rule.
     fn choose(&mut self, x: Activations, weight: &Matrix) -> Variant {
         let shape = Shape::new(x.capacity, weight);
-        let Some(choices) = self.choices else { return shape.usual(self.capabilities) };
-        let name = Product::name(x.capacity, weight);
+        let dots = self.dots && weight.shards.iter().all(|shard| shard.packing.format.dots.is_some());
+        let candidates = || shape.candidates(self.capabilities, dots);
+        let usual = || shape.usual(self.capabilities, dots);
+        let Some(choices) = self.choices else { return usual() };
+        let name = Product::name(x.capacity, weight, dots);
         let measured = choices.get(&name).and_then(|variant| Variant::named(variant));
         // What a file says need not be possible.
-        match measured.filter(|measured| shape.candidates(self.capabilities).contains(measured)) {
+        match measured.filter(|measured| candidates().contains(measured)) {
             Some(measured) => measured,
             None => {
-                let product = Product { name, capacity: x.capacity, weight: weight.clone() };
+                let product = Product { name, capacity: x.capacity, weight: weight.clone(), dots };
                 self.unmeasured.push(Box::new(product));
-                shape.usual(self.capabilities)
+                usual()
             }
         }
-    }
-
-    /// Every variant that multiplies so many rows with a weight, the usual one first.
-    pub fn candidates(&self, capacity: usize, weight: &Matrix) -> Vec<Variant> {
-        Shape::new(capacity, weight).candidates(self.capabilities)
     }
 
     /// The product by a given kernel.
@@ -113,17 +111,10 @@ impl Recorder<'_> {
                     x
                 }
             };
-            let (format, group) = (Some(shard.packing.format.name), shard.packing.group);
+            let format = Some(shard.packing.format.name);
             let tiles = shard.rows.div_ceil(TILE_ROWS);
             let planes: Vec<_> = shard.planes.iter().map(|&p| p.into()).collect();
-            let consts = Consts::new()
-                .u32("K", cols)
-                .u32("N", shard.rows)
-                .u32("FIRST", shard.first)
-                .u32("STRIDE", stride)
-                .u32("GROUP", group)
-                .u32("GROUPS", cols.div_ceil(group))
-                .bool("ADD", add);
+            let consts = shard_consts(shard, cols, stride, add);
             match variant {
                 Variant::Uniform { rows: t, quads } => {
                     let shape = Shape::new(x.capacity, weight);
@@ -165,9 +156,25 @@ impl Recorder<'_> {
                     let grid = [tiles, x.capacity.div_ceil(rows), 1];
                     self.cooperative(x, cols, (format, planes), consts, out, grid);
                 }
+                Variant::Dot { .. } | Variant::DotTile => {
+                    self.dots(variant, x, (cols, stride), shard, (out, add));
+                }
             }
         }
     }
+}
+
+/// What every kernel that multiplies with a shard is told of it.
+pub(super) fn shard_consts(shard: &Shard, cols: usize, stride: usize, add: bool) -> Consts {
+    let group = shard.packing.group;
+    Consts::new()
+        .u32("K", cols)
+        .u32("N", shard.rows)
+        .u32("FIRST", shard.first)
+        .u32("STRIDE", stride)
+        .u32("GROUP", group)
+        .u32("GROUPS", cols.div_ceil(group))
+        .bool("ADD", add)
 }
 
 fn uniform_twin(mut call: Invocation<'_>) {

@@ -20,11 +20,13 @@ mod layer_norm;
 mod log_prob;
 pub mod matmul;
 mod matmul_cooperative;
+mod matmul_dot;
 mod matmul_experts;
 mod matrix;
 mod multiply_add;
 mod multiply_add_half;
 mod multiply_matrices;
+mod quantize;
 mod reorder;
 mod rms_norm;
 mod rope_store;
@@ -63,6 +65,9 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul::TILE,
     &matmul_cooperative::KERNEL,
     &halve::KERNEL,
+    &matmul_dot::FEW,
+    &matmul_dot::TILE,
+    &quantize::KERNEL,
     &matmul_experts::KERNEL,
     &route::KERNEL,
     &add_bias::KERNEL,

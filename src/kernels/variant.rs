@@ -29,6 +29,15 @@ pub enum Variant {
         /// Rows of x of a workgroup.
         rows: usize,
     },
+    /// `matmul_dot`, of activations in 8 bits.
+    Dot {
+        /// Rows of x that a lane takes at a time.
+        rows: usize,
+        /// Lanes that share a quad's columns.
+        splits: usize,
+    },
+    /// `matmul_dot_tile`, of activations in 8 bits.
+    DotTile,
 }
 
 impl fmt::Display for Variant {
@@ -38,6 +47,8 @@ impl fmt::Display for Variant {
             Variant::Split { rows, splits } => write!(f, "split {rows}x{splits}"),
             Variant::Tile => f.write_str("tile"),
             Variant::Cooperative { rows } => write!(f, "cooperative {rows}"),
+            Variant::Dot { rows, splits } => write!(f, "dot {rows}x{splits}"),
+            Variant::DotTile => f.write_str("dot-tile"),
         }
     }
 }
@@ -46,7 +57,7 @@ impl Variant {
     /// The variant that is written so.
     pub fn named(name: &str) -> Option<Self> {
         let Some((kind, sizes)) = name.split_once(' ') else {
-            return (name == "tile").then_some(Variant::Tile);
+            return [Variant::Tile, Variant::DotTile].into_iter().find(|variant| variant.to_string() == name);
         };
         if kind == "cooperative" {
             return Some(Variant::Cooperative { rows: sizes.parse().ok()? });
@@ -56,6 +67,7 @@ impl Variant {
         match kind {
             "uniform" => Some(Variant::Uniform { rows, quads: other }),
             "split" => Some(Variant::Split { rows, splits: other }),
+            "dot" => Some(Variant::Dot { rows, splits: other }),
             _ => None,
         }
     }
@@ -89,8 +101,12 @@ impl Shape {
         Shape { capacity, cols: weight.cols, rows: weight.rows, stride: weight.stride() }
     }
 
-    /// The variant that serves where nothing was measured.
-    pub fn usual(self, device: &Capabilities) -> Variant {
+    /// The variant that serves where nothing was measured; with `dots`, of activations in 8 bits.
+    pub fn usual(self, device: &Capabilities, dots: bool) -> Variant {
+        if dots {
+            let few = self.capacity <= MOST_ROWS || device.software;
+            return if few { self.dot(16) } else { Variant::DotTile };
+        }
         let uniform = self.uniform_rows(device, MOST_ROWS).filter(|_| device.software);
         match uniform {
             // With several rows, a device whose lanes are four (SwiftShader, not llvmpipe) is better off with one quad.
@@ -116,8 +132,15 @@ impl Shape {
     }
 
     /// Every variant that is right for the shape, the usual one first.
-    pub fn candidates(self, device: &Capabilities) -> Vec<Variant> {
-        let mut all = vec![self.usual(device)];
+    pub fn candidates(self, device: &Capabilities, dots: bool) -> Vec<Variant> {
+        let mut all = vec![self.usual(device, dots)];
+        let lanes = device.max_invocations as usize;
+        let splits = [4, 8, 16].into_iter().filter(|splits| 16 * splits <= lanes);
+        let many = self.capacity > MOST_ROWS;
+        if dots {
+            all.extend(splits.map(|splits| self.dot(splits)).chain(many.then_some(Variant::DotTile)));
+            return once(all);
+        }
         for most in [MOST_ROWS, 2 * MOST_ROWS] {
             let rows = self.uniform_rows(device, most);
             all.extend(
@@ -125,27 +148,27 @@ impl Shape {
                     .flat_map(|rows| (1..=MOST_QUADS).map(move |quads| Variant::Uniform { rows, quads })),
             );
         }
-        let lanes = device.max_invocations as usize;
-        all.extend(
-            [4, 8, 16].into_iter().filter(|splits| 16 * splits <= lanes).map(|splits| self.split(splits)),
-        );
-        if self.capacity > MOST_ROWS {
+        all.extend(splits.map(|splits| self.split(splits)));
+        if many {
             all.push(Variant::Tile);
             all.extend([64, 128].into_iter().filter_map(|rows| self.cooperative(device, rows)));
         }
-        let mut once: Vec<Variant> = Vec::new();
-        all.into_iter().for_each(|variant| {
-            if !once.contains(&variant) {
-                once.push(variant);
-            }
-        });
-        once
+        once(all)
     }
 
-    /// `matmul_split` with the most rows at a time that divide the capacity: it has no rows to spare.
+    /// The most rows at a time that divide the capacity, for kernels that have no rows to spare.
+    fn divisor(self) -> usize {
+        (1..=MOST_ROWS).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1)
+    }
+
+    /// `matmul_split` with as many rows at a time as can be.
     pub fn split(self, splits: usize) -> Variant {
-        let rows = (1..=MOST_ROWS).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1);
-        Variant::Split { rows, splits }
+        Variant::Split { rows: self.divisor(), splits }
+    }
+
+    /// `matmul_dot`, likewise.
+    pub fn dot(self, splits: usize) -> Variant {
+        Variant::Dot { rows: self.divisor(), splits }
     }
 
     /// `matmul_cooperative` with so many rows of x a workgroup, where the device has matrix units that it fits.
@@ -183,6 +206,17 @@ impl Shape {
     }
 }
 
+/// Each variant where it is met first.
+fn once(all: Vec<Variant>) -> Vec<Variant> {
+    let mut once: Vec<Variant> = Vec::new();
+    all.into_iter().for_each(|variant| {
+        if !once.contains(&variant) {
+            once.push(variant);
+        }
+    });
+    once
+}
+
 /// A product for which no variant was measured.
 pub struct Product {
     /// What it is called.
@@ -191,13 +225,21 @@ pub struct Product {
     pub capacity: usize,
     /// W.
     pub weight: Matrix,
+    /// Whether activations are in 8 bits.
+    pub dots: bool,
 }
 
 impl Product {
+    /// Every variant for it, the usual one first.
+    pub fn candidates(&self, device: &Capabilities) -> Vec<Variant> {
+        Shape::new(self.capacity, &self.weight).candidates(device, self.dots)
+    }
+
     /// What a product of `capacity` rows with a weight is called.
-    pub fn name(capacity: usize, weight: &Matrix) -> String {
+    pub fn name(capacity: usize, weight: &Matrix, dots: bool) -> String {
         let packing = weight.shards.first().map_or_else(String::new, |shard| shard.packing.name());
-        format!("{packing} {}×{}, {capacity} rows", weight.rows, weight.cols)
+        let activations = if dots { " of q8" } else { "" };
+        format!("{packing} {}×{}, {capacity} rows{activations}", weight.rows, weight.cols)
     }
 
     /// The products among what a recorder met and nothing was measured of.
@@ -219,7 +261,7 @@ mod tests {
         let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960 };
         let matrices = Some(Matrices { size: 16, lanes: 32 });
         let device = Capabilities { matrices, max_workgroup_memory: 32 << 10, ..device() };
-        let all = shape.candidates(&device);
+        let all = [shape.candidates(&device, false), shape.candidates(&device, true)].concat();
         assert!(all.contains(&Variant::Cooperative { rows: 128 }), "{all:?}");
         assert!(all.len() > 8, "{all:?}");
         for variant in all {
@@ -254,7 +296,8 @@ mod tests {
     fn candidates_leave_no_row_over() {
         let device = device();
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
-            for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584 }).candidates(&device) {
+            for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584 }).candidates(&device, false)
+            {
                 if let Variant::Uniform { rows, .. } | Variant::Split { rows, .. } = variant {
                     assert!(capacity % rows == 0 && rows <= capacity, "{capacity} {variant}");
                 }

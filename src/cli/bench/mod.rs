@@ -5,7 +5,7 @@ mod profile;
 
 use crate::checkpoint::Config;
 use crate::checkpoint::shapes::{SHAPES, Shape};
-use crate::cli::args::{Bits, Common, ModelArgs, bits, group};
+use crate::cli::args::{Activations, Bits, Common, ModelArgs, bits, group};
 use crate::cli::console::{Console, Output};
 use crate::cli::generate::at_least_one;
 use crate::cli::session::{Description, Session};
@@ -63,6 +63,10 @@ pub struct Args {
     #[arg(long, env = "INFER_GROUP", default_value = "32", hide_possible_values = true)]
     #[arg(value_name = "32|64|128", value_parser = group(), help_heading = "Model")]
     group: usize,
+    /// What activations are multiplied as; q8 rounds them to 8 bits where weights are codes
+    #[arg(long, env = "INFER_ACTIVATIONS", value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(value_name = "f32|q8", help_heading = "Model")]
+    activations: Activations,
     /// Tokens of a prompt, one or several; 0 for no such test [default: 512, or half of what the model allows]
     #[arg(short, long, value_delimiter = ',', value_name = "N,…", help_heading = "Tests")]
     prompt: Vec<usize>,
@@ -146,8 +150,12 @@ fn shape() -> impl TypedValueParser<Value = &'static Shape> {
 /// Measures.
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let form = args.output.unwrap_or(if common.json { Form::Json } else { Form::Md });
-    let stored =
-        |bits| ModelArgs { model: args.model.clone(), bits: Some(bits), group: args.group, embed_bits: None };
+    let stored = |bits| ModelArgs {
+        model: args.model.clone(),
+        bits: Some(bits),
+        group: args.group,
+        ..ModelArgs::default()
+    };
     let open = |bits| match args.shape {
         None => Description::open(&stored(bits)),
         Some(shape) => Description::shaped(shape, stored(bits).weights(false)?),
@@ -172,7 +180,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     for &bits in bits {
         let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
-        let description = open(bits)?;
+        let description = open(bits)?.multiplying(args.activations)?;
         let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
         let session = description.load_for(context, sequences, common, console)?;
         let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };

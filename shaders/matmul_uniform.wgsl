@@ -63,15 +63,25 @@ fn add_quad(quad: u32, at: u32) {
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
             let w = load_block(quad / 16u, quad % 16u, block, group);
-            for (var t = 0u; t < T; t++) {
-                let i = at + t % EACH * (K / 4u) + block * 2u;
-                var a = x[i];
-                var b = x[i + 1u];
-                if t >= EACH {
-                    a = y[i];
-                    b = y[i + 1u];
-                }
+            for (var t = 0u; t < EACH; t++) {
+                let a = x[at + t * (K / 4u) + block * 2u];
+                let b = x[at + t * (K / 4u) + block * 2u + 1u];
                 // One after the other: sums of products on the way would need registers.
+                var s = sum[t][0];
+                s += w[0] * a.x;
+                s += w[1] * a.y;
+                s += w[2] * a.z;
+                s += w[3] * a.w;
+                s += w[4] * b.x;
+                s += w[5] * b.y;
+                s += w[6] * b.z;
+                s += w[7] * b.w;
+                sum[t][0] = s;
+            }
+            // The second part, without a branch in the loop, which SwiftShader would take.
+            for (var t = EACH; t < T; t++) {
+                let a = y[at + (t - EACH) * (K / 4u) + block * 2u];
+                let b = y[at + (t - EACH) * (K / 4u) + block * 2u + 1u];
                 var s = sum[t][0];
                 s += w[0] * a.x;
                 s += w[1] * a.y;

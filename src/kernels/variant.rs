@@ -109,11 +109,11 @@ impl Shape {
         }
         let uniform = self.uniform_rows(device, MOST_ROWS).filter(|_| device.software);
         match uniform {
-            // With several rows, a device whose lanes are four (SwiftShader, not llvmpipe) is better off with one quad.
+            // With several rows, a device of few lanes is better off with one quad.
             Some(rows) => {
-                let few = rows > 1 && device.subgroups.is_some_and(|(_, most)| most <= 4);
                 let windows = self.windows(device, rows);
-                let quads = if few { 1 } else { self.quads(windows, processor_threads()) };
+                let quads =
+                    if rows > 1 && few_lanes(device) { 1 } else { self.quads(windows, processor_threads()) };
                 Variant::Uniform { rows, quads }
             }
             None if self.capacity <= MOST_ROWS || device.software => self.split(16),
@@ -192,10 +192,11 @@ impl Shape {
         (1..=most.min(self.capacity)).rev().find(|&n| self.capacity.is_multiple_of(n) && fits(n))
     }
 
-    /// Into how many uniform bindings so many rows of the input go: two, if each can start where the device lets one.
+    /// Into how many uniform bindings so many rows of the input go: two, if each can start where the device lets one;
+    /// but on a device of few lanes a loop over each takes longer than one.
     pub fn parts(self, device: &Capabilities, rows: usize) -> usize {
         let aligned = (rows / 2 * self.cols * 4) as u64 % device.window_alignment == 0;
-        if rows.is_multiple_of(2) && aligned { 2 } else { 1 }
+        if rows.is_multiple_of(2) && aligned && !few_lanes(device) { 2 } else { 1 }
     }
 
     /// How many times so many rows of the input those bindings hold, such that none are left over.
@@ -204,6 +205,11 @@ impl Shape {
         let all = self.capacity / rows;
         (1..=most.min(all)).rev().find(|&n| all.is_multiple_of(n)).unwrap_or(1)
     }
+}
+
+/// Whether lanes are at most four at a time, as SwiftShader's are, and not llvmpipe's.
+fn few_lanes(device: &Capabilities) -> bool {
+    device.subgroups.is_some_and(|(_, most)| most <= 4)
 }
 
 /// Each variant where it is met first.

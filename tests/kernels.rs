@@ -13,8 +13,11 @@ fn run(baseline: bool) {
     assert!(!adapters.is_empty(), "no GPU adapter: install a Vulkan driver, e.g. mesa-vulkan-drivers");
     for adapter in adapters {
         let name = format!("{}{}", adapter.capabilities.device, if baseline { ", baseline" } else { "" });
-        let mut gpu =
-            pollster::block_on(Gpu::open(adapter, Options { baseline, checked: !baseline })).unwrap();
+        let mut gpu = pollster::block_on(Gpu::open(
+            adapter,
+            Options { baseline, checked: !baseline, ..Options::default() },
+        ))
+        .unwrap();
         let (mut count, mut wrong) = (0, Vec::new());
         for kernel in KERNELS {
             let outcomes = pollster::block_on(check(&mut gpu, kernel)).unwrap();

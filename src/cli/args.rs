@@ -46,7 +46,12 @@ pub struct Common {
 impl Common {
     /// The device that is meant.
     pub fn choice(&self) -> DeviceChoice {
-        DeviceChoice { name: self.device.clone(), baseline: self.baseline, checked: false }
+        DeviceChoice {
+            name: self.device.clone(),
+            baseline: self.baseline,
+            checked: false,
+            pipelines: Some(super::cache().join("pipelines")),
+        }
     }
 }
 

@@ -135,7 +135,7 @@ fn entries(common: &Common) -> Result<Vec<Entry>> {
 fn check_device(entry: Entry, common: &Common, console: &Console) -> Result<Vec<Outcome>> {
     let mut executor: Box<dyn Executor> = match entry.adapter {
         Some(adapter) => {
-            let options = Options { baseline: common.baseline, checked: false };
+            let options = Options { baseline: common.baseline, ..Options::default() };
             Box::new(block_on(Gpu::open(adapter, options))?)
         }
         None => Box::new(Cpu::new()),

@@ -195,7 +195,7 @@ fn needed(
     checkpoint: &Checkpoint,
     context: Option<usize>,
 ) -> Result<Vec<Needed>> {
-    let choice = DeviceChoice { name: Some("cpu".to_owned()), baseline: false, checked: false };
+    let choice = DeviceChoice { name: Some("cpu".to_owned()), ..DeviceChoice::default() };
     let mut device = block_on(open_device(&choice))?.executor.capabilities().clone();
     device.free_memory = None;
     (device.max_binding, device.max_buffer) = (u64::MAX, u64::MAX);

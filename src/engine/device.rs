@@ -4,6 +4,7 @@ use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::gpu::{self, Gpu, Options};
 use crate::recording::Executor;
+use std::path::PathBuf;
 
 /// What the user asked for.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ pub struct DeviceChoice {
     pub baseline: bool,
     /// Let the driver check every access.
     pub checked: bool,
+    /// Where compiled pipelines are kept from one run to the next, if anywhere.
+    pub pipelines: Option<PathBuf>,
 }
 
 /// An open device.
@@ -33,7 +36,8 @@ pub async fn open_device(choice: &DeviceChoice) -> Result<Opened> {
     if choice.name.as_deref() == Some("cpu") {
         return cpu(None);
     }
-    let options = Options { baseline: choice.baseline, checked: choice.checked };
+    let pipelines = choice.pipelines.clone();
+    let options = Options { baseline: choice.baseline, checked: choice.checked, pipelines };
     match gpu::choose(gpu::adapters().await, choice.name.as_deref())? {
         Some(adapter) => Ok(Opened { executor: Box::new(Gpu::open(adapter, options).await?), note: None }),
         None => {

@@ -1,6 +1,7 @@
 //! Replays recordings on a GPU.
 
 use super::pipeline::{Layouts, Pipeline, compile};
+use super::stored::Stored;
 use super::timing::{Laps, Timing};
 use super::{Adapter, Options};
 use crate::capabilities::Capabilities;
@@ -34,6 +35,7 @@ pub struct Gpu {
     buffers: Vec<wgpu::Buffer>,
     layouts: Layouts,
     pipelines: HashMap<String, Pipeline>,
+    stored: Option<Stored>,
     recordings: Vec<Replay>,
     reads: HashMap<u64, Read>,
     spare: Vec<wgpu::Buffer>,
@@ -102,7 +104,10 @@ impl Gpu {
             Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
             None => wgpu::ExperimentalFeatures::disabled(),
         };
+        let stores = adapter.adapter.features().contains(wgpu::Features::PIPELINE_CACHE);
+        let directory = options.pipelines.filter(|_| stores);
         let mut required_features = wgpu::Features::empty();
+        required_features.set(wgpu::Features::PIPELINE_CACHE, directory.is_some());
         optional.iter().filter(|(has, _)| *has).for_each(|(_, feature)| required_features |= *feature);
         let mut required_limits = adapter.adapter.limits();
         if options.baseline {
@@ -123,6 +128,8 @@ impl Gpu {
                 problem: format!("could not be opened: {e}"),
             })?;
         let timing = capabilities.timestamps.then(|| Timing::new(&device, queue.get_timestamp_period()));
+        let stored =
+            directory.and_then(|directory| Stored::open(&device, &adapter.adapter.get_info(), &directory));
         let failure = Arc::new(Mutex::new(None));
         let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
@@ -146,6 +153,7 @@ impl Gpu {
             buffers: Vec::new(),
             layouts: Layouts::default(),
             pipelines: HashMap::new(),
+            stored,
             recordings: Vec::new(),
             reads: HashMap::new(),
             spare: Vec::new(),
@@ -246,13 +254,18 @@ impl Gpu {
                 missing.insert(source.text.clone(), (kernel, source, bindings, planes));
             }
         }
+        if missing.is_empty() {
+            return Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect());
+        }
+        let cache = self.stored.as_ref().map(Stored::cache);
         let compiled: Result<Vec<_>, String> = missing
             .into_par_iter()
             .map(|(key, (kernel, source, bindings, planes))| {
-                Ok((key, compile(&self.device, kernel, &source, self.checked, bindings, planes)?))
+                Ok((key, compile(&self.device, kernel, &source, self.checked, bindings, planes, cache)?))
             })
             .collect();
         self.pipelines.extend(compiled.map_err(|problem| self.error(problem))?);
+        self.stored.iter_mut().for_each(Stored::save);
         Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect())
     }
 

@@ -4,12 +4,14 @@
 
 mod executor;
 mod pipeline;
+mod stored;
 mod timing;
 
 pub use executor::Gpu;
 
 use crate::capabilities::{Capabilities, Matrices};
 use crate::error::{Error, Result};
+use std::path::PathBuf;
 
 /// A device that could be opened.
 pub struct Adapter {
@@ -19,12 +21,14 @@ pub struct Adapter {
 }
 
 /// How a device is used.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Use no optional feature, and no limit beyond WebGPU's promise.
     pub baseline: bool,
     /// Let the driver check every access and bound every loop. Slow; for tests.
     pub checked: bool,
+    /// Where compiled pipelines are kept from one run to the next, if anywhere.
+    pub pipelines: Option<PathBuf>,
 }
 
 /// Every adapter of the native backends, real GPUs first. `WGPU_BACKEND` narrows the backends.

@@ -53,6 +53,7 @@ pub fn compile(
     checked: bool,
     bindings: wgpu::BindGroupLayout,
     planes: Option<wgpu::BindGroupLayout>,
+    cache: Option<&wgpu::PipelineCache>,
 ) -> Result<Pipeline, String> {
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let descriptor = wgpu::ShaderModuleDescriptor {
@@ -93,7 +94,7 @@ pub fn compile(
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache,
         })
     });
     let error = pollster::block_on(scope.pop());

@@ -46,7 +46,7 @@ impl Device {
     pub fn open(&self, checked: bool) -> Box<dyn Executor> {
         let Some(index) = self.index else { return Box::new(Cpu::new()) };
         let adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
-        let options = Options { baseline: self.baseline, checked };
+        let options = Options { baseline: self.baseline, checked, ..Options::default() };
         Box::new(pollster::block_on(Gpu::open(adapter, options)).unwrap())
     }
 }

@@ -6,7 +6,7 @@
 // bindings, since one holds only so much, of which each has as many of the T rows.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
-// T), Q (divides 16), ADD, GROUP, GROUPS, WG; a format. Grid: (lanes / WG, WINDOWS).
+// T), Q (divides 16), ADD, GROUP, GROUPS, WG; share/; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
@@ -15,7 +15,26 @@
 
 const EACH: u32 = T / PARTS; // rows of x of a window in one part
 
+const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
+
 var<private> sum: array<array<vec4<f32>, Q>, T>;
+// Which of eight columns a lane loads for all.
+var<private> own: u32;
+
+// Columns i·4 .. i·4 + 8 of what lies in x, and in y.
+fn block_of_x(i: u32) -> array<vec4<f32>, 2> {
+    if SHARE == 0u {
+        return array<vec4<f32>, 2>(x[i], x[i + 1u]);
+    }
+    return share(x[i + own / 4u][own % 4u], x[i + 1u][own % 4u]);
+}
+
+fn block_of_y(i: u32) -> array<vec4<f32>, 2> {
+    if SHARE == 0u {
+        return array<vec4<f32>, 2>(y[i], y[i + 1u]);
+    }
+    return share(y[i + own / 4u][own % 4u], y[i + 1u][own % 4u]);
+}
 
 // For one row of x: by codes, each of which serves once.
 fn add_codes(quad: u32, at: u32) {
@@ -24,13 +43,13 @@ fn add_codes(quad: u32, at: u32) {
         var total: vec4<f32>;
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
-            let x0 = x[at + block * 2u];
-            let x1 = x[at + block * 2u + 1u];
-            total += x0 + x1;
-            let a = x0 * ALIGN_A;
-            let b = x1 * ALIGN_B;
+            let v = block_of_x(at + block * 2u);
+            total += v[0] + v[1];
+            let a = v[0] * ALIGN_A;
+            let b = v[1] * ALIGN_B;
             for (var q = 0u; q < Q; q++) {
-                let c = load_codes((quad + q) / 16u, (quad + q) % 16u, block);
+                let place = min(quad + q, LAST_QUAD);
+                let c = load_codes(place / 16u, place % 16u, block);
                 var s = part[q];
                 s += c[0] * a.x;
                 s += c[1] * a.y;
@@ -45,7 +64,8 @@ fn add_codes(quad: u32, at: u32) {
         }
         let all = (total.x + total.y) + (total.z + total.w);
         for (var q = 0u; q < Q; q++) {
-            sum[0][q] += finish(part[q], all, load_group((quad + q) / 16u, (quad + q) % 16u, g));
+            let place = min(quad + q, LAST_QUAD);
+            sum[0][q] += finish(part[q], all, load_group(place / 16u, place % 16u, g));
         }
     }
 }
@@ -58,14 +78,16 @@ fn row_of(window: u32, t: u32) -> u32 {
 // For several rows of x: by weights, each of which serves all of them. One quad at a time, so that no array of weights is
 // indexed: SwiftShader keeps such arrays in memory.
 fn add_quad(quad: u32, at: u32) {
+    let place = min(quad, LAST_QUAD);
     for (var g = 0u; g < GROUPS; g++) {
-        let group = load_group(quad / 16u, quad % 16u, g);
+        let group = load_group(place / 16u, place % 16u, g);
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
-            let w = load_block(quad / 16u, quad % 16u, block, group);
+            let w = load_block(place / 16u, place % 16u, block, group);
             for (var t = 0u; t < EACH; t++) {
-                let a = x[at + t * (K / 4u) + block * 2u];
-                let b = x[at + t * (K / 4u) + block * 2u + 1u];
+                let v = block_of_x(at + t * (K / 4u) + block * 2u);
+                let a = v[0];
+                let b = v[1];
                 // One after the other: sums of products on the way would need registers.
                 var s = sum[t][0];
                 s += w[0] * a.x;
@@ -80,8 +102,9 @@ fn add_quad(quad: u32, at: u32) {
             }
             // The second part, without a branch in the loop, which SwiftShader would take.
             for (var t = EACH; t < T; t++) {
-                let a = y[at + (t - EACH) * (K / 4u) + block * 2u];
-                let b = y[at + (t - EACH) * (K / 4u) + block * 2u + 1u];
+                let v = block_of_y(at + (t - EACH) * (K / 4u) + block * 2u);
+                let a = v[0];
+                let b = v[1];
                 var s = sum[t][0];
                 s += w[0] * a.x;
                 s += w[1] * a.y;
@@ -102,22 +125,24 @@ fn add_quads(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
-            group[q] = load_group((quad + q) / 16u, (quad + q) % 16u, g);
+            let place = min(quad + q, LAST_QUAD);
+            group[q] = load_group(place / 16u, place % 16u, g);
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
             var w: array<array<vec4<f32>, 8>, Q>;
             for (var q = 0u; q < Q; q++) {
-                w[q] = load_block((quad + q) / 16u, (quad + q) % 16u, block, group[q]);
+                let place = min(quad + q, LAST_QUAD);
+                w[q] = load_block(place / 16u, place % 16u, block, group[q]);
             }
             for (var t = 0u; t < T; t++) {
                 let i = at + t % EACH * (K / 4u) + block * 2u;
-                var a = x[i];
-                var b = x[i + 1u];
+                var v = block_of_x(i);
                 if t >= EACH {
-                    a = y[i];
-                    b = y[i + 1u];
+                    v = block_of_y(i);
                 }
+                let a = v[0];
+                let b = v[1];
                 for (var q = 0u; q < Q; q++) {
                     var s = sum[t][q];
                     s += w[q][0] * a.x;
@@ -136,15 +161,17 @@ fn add_quads(quad: u32, at: u32) {
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
+    // Lanes behind the last row of W go on: others may want what they load.
     let n = id.x * 4u * Q;
+    own = lane.id % max(SHARE, 1u);
     let window = select(workgroup.y, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
     var first_used = 0u;
     while first_used < T && rows[row_of(window, first_used)].sequence == NONE {
         first_used += 1u;
     }
-    if first_used == T || n >= N {
+    if first_used == T {
         return;
     }
     let quad = id.x * Q;

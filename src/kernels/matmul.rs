@@ -17,7 +17,7 @@ pub const UNIFORM: Kernel = Kernel {
     name: "matmul_uniform",
     wgsl: &[wgsl!("matmul_uniform.wgsl")],
     access: &[Access::Read, Access::Uniform, Access::Uniform, Access::ReadWrite],
-    needs: Needs::Nothing,
+    needs: Needs::Sharing,
     twin: uniform_twin,
     cases: || {
         let few =

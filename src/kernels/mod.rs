@@ -110,6 +110,8 @@ pub enum Needs {
     Nothing,
     /// It reduces over the workgroup: `Thread`, `workgroup_sum`, `workgroup_max`.
     Reduction,
+    /// It hands eight numbers to all lanes: `Lane`, `SHARE`, `share`.
+    Sharing,
     /// 16-bit floats.
     Halves,
     /// Matrix units: `SIZE`, `LANES` (of a subgroup), `MatrixA`, `MatrixB`, `MatrixC`.
@@ -125,7 +127,7 @@ impl Needs {
     /// Whether a device has it.
     pub fn met(self, device: &Capabilities) -> bool {
         match self {
-            Needs::Nothing | Needs::Reduction => true,
+            Needs::Nothing | Needs::Reduction | Needs::Sharing => true,
             Needs::Halves => device.f16,
             Needs::Matrices => device.matrices.is_some(),
         }
@@ -191,11 +193,19 @@ impl Kernel {
         source.add("constants", &header);
         let common = wgsl!("common.wgsl");
         source.add(common.0, common.1);
-        if self.needs == Needs::Reduction {
-            let (file, text) = match capabilities.subgroups {
-                Some(_) => wgsl!("reduce/subgroup.wgsl"),
-                None => wgsl!("reduce/tree.wgsl"),
-            };
+        let least = capabilities.subgroups.map_or(0, |(least, _)| least);
+        let part = match self.needs {
+            Needs::Reduction if least > 0 => Some(wgsl!("reduce/subgroup.wgsl")),
+            Needs::Reduction => Some(wgsl!("reduce/tree.wgsl")),
+            Needs::Sharing if least >= 4 => {
+                source
+                    .add("constants", &format!("const SHARE: u32 = {}u;\n", if least >= 8 { 8 } else { 4 }));
+                Some(wgsl!("share/subgroup.wgsl"))
+            }
+            Needs::Sharing => Some(wgsl!("share/none.wgsl")),
+            _ => None,
+        };
+        if let Some((file, text)) = part {
             source.add(file, text);
         }
         let format = dispatch.format.and_then(Format::named).map_or(&[][..], |f| f.wgsl);

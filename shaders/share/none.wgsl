@@ -1,0 +1,9 @@
+// For devices without subgroups: each lane loads what it wants.
+
+const SHARE: u32 = 0u;
+
+struct Lane { @builtin(local_invocation_index) id: u32 }
+
+fn share(a: f32, b: f32) -> array<vec4<f32>, 2> {
+    return array<vec4<f32>, 2>();
+}

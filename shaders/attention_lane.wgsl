@@ -7,12 +7,13 @@
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<f32>;         // [rows, HEADS · 2·HALF]
 @group(0) @binding(3) var<storage, read> keys: array<vec4<u32>>; // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(4) var<storage, read> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(4) var<storage, read> values: array<vec4<u32>>; // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const TEAMS: u32 = HEADS / TEAM;
 const TILES: u32 = ROWS / TILE;
 const QUERIES: u32 = TILE * TEAM; // of row 0 all heads, and so on
+const FOURS: u32 = HALF / 4u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -26,7 +27,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let first_row = item % TILES * TILE;
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
     var query: array<array<vec2<f32>, HALF>, QUERIES>;
-    var sum: array<array<vec2<f32>, HALF>, QUERIES>;
+    // As loops go over it: llvmpipe unrolls one that takes as many turns as an array in it is long, and so keeps sums in registers.
+    var sum: array<array<array<vec2<f32>, 4>, FOURS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;
     for (var h = 0u; h < QUERIES; h++) {
@@ -87,23 +89,31 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 if most > maximum[h] {
                     let fade = exp(maximum[h] - most);
                     total[h] *= fade;
-                    for (var i = 0u; i < HALF; i++) {
-                        sum[h][i] *= fade;
+                    for (var i = 0u; i < FOURS; i++) {
+                        for (var c = 0u; c < 4u; c++) {
+                            sum[h][i][c] *= fade;
+                        }
                     }
                     maximum[h] = most;
                 }
                 weight[h] = select(vec4<f32>(), exp(capped - maximum[h]), inside);
                 total[h] += (weight[h].x + weight[h].y) + (weight[h].z + weight[h].w);
             }
-            let v = (page * PAGE + token) * HALF;
-            for (var i = 0u; i < HALF; i++) {
-                let a = unpack2x16float(values[v.x + i]);
-                let b = unpack2x16float(values[v.y + i]);
-                let c = unpack2x16float(values[v.z + i]);
-                let d = unpack2x16float(values[v.w + i]);
-                for (var h = 0u; h < QUERIES; h++) {
-                    let w = weight[h];
-                    sum[h][i] += w.x * a + w.y * b + w.z * c + w.w * d;
+            let v = (page * PAGE + token) * FOURS;
+            for (var i = 0u; i < FOURS; i++) {
+                let first = values[v.x + i];
+                let second = values[v.y + i];
+                let third = values[v.z + i];
+                let fourth = values[v.w + i];
+                for (var c = 0u; c < 4u; c++) {
+                    let a = unpack2x16float(first[c]);
+                    let b = unpack2x16float(second[c]);
+                    let d = unpack2x16float(third[c]);
+                    let e = unpack2x16float(fourth[c]);
+                    for (var h = 0u; h < QUERIES; h++) {
+                        let w = weight[h];
+                        sum[h][i][c] += w.x * a + w.y * b + w.z * d + w.w * e;
+                    }
                 }
             }
         }
@@ -117,9 +127,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if slice.first < slice.end {
                 let to = place_of(r, team * TEAM + h % TEAM, split);
                 let scale = select(1.0, 1.0 / total[h], SPLITS == 1u);
-                for (var i = 0u; i < HALF; i++) {
-                    out[to + i] = sum[h][i].x * scale;
-                    out[to + HALF + i] = sum[h][i].y * scale;
+                for (var i = 0u; i < FOURS; i++) {
+                    for (var c = 0u; c < 4u; c++) {
+                        out[to + i * 4u + c] = sum[h][i][c].x * scale;
+                        out[to + HALF + i * 4u + c] = sum[h][i][c].y * scale;
+                    }
                 }
                 if SPLITS > 1u {
                     out[to + 2u * HALF] = total[h];

@@ -27,7 +27,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let first_row = item % TILES * TILE;
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
     var query: array<array<vec2<f32>, HALF>, QUERIES>;
-    // As loops go over it: llvmpipe unrolls one that takes as many turns as an array in it is long, and so keeps sums in registers.
+    // In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep sums in memory.
     var sum: array<array<array<vec2<f32>, 4>, FOURS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;

@@ -18,22 +18,22 @@ const EACH: u32 = T / PARTS; // rows of x of a window in one part
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
 var<private> sum: array<array<vec4<f32>, Q>, T>;
-// Which of eight columns a lane loads for all.
-var<private> own: u32;
+// Which of eight columns a lane loads for all: vector and component. Divided once, since SwiftShader divides lane by lane.
+var<private> own: vec2<u32>;
 
 // Columns i·4 .. i·4 + 8 of what lies in x, and in y.
 fn block_of_x(i: u32) -> array<vec4<f32>, 2> {
-    if SHARE == 0u {
-        return array<vec4<f32>, 2>(x[i], x[i + 1u]);
+    if SHARED {
+        return share(x[i + own.x][own.y], x[i + 1u][own.y]);
     }
-    return share(x[i + own / 4u][own % 4u], x[i + 1u][own % 4u]);
+    return array<vec4<f32>, 2>(x[i], x[i + 1u]);
 }
 
 fn block_of_y(i: u32) -> array<vec4<f32>, 2> {
-    if SHARE == 0u {
-        return array<vec4<f32>, 2>(y[i], y[i + 1u]);
+    if SHARED {
+        return share(y[i + own.x][own.y], y[i + 1u][own.y]);
     }
-    return share(y[i + own / 4u][own % 4u], y[i + 1u][own % 4u]);
+    return array<vec4<f32>, 2>(y[i], y[i + 1u]);
 }
 
 // For one row of x: by codes, each of which serves once.
@@ -49,7 +49,7 @@ fn add_codes(quad: u32, at: u32) {
             let b = v[1] * ALIGN_B;
             for (var q = 0u; q < Q; q++) {
                 let place = min(quad + q, LAST_QUAD);
-                let c = load_codes(place / 16u, place % 16u, block);
+                let c = load_codes(place >> 4u, place & 15u, block);
                 var s = part[q];
                 s += c[0] * a.x;
                 s += c[1] * a.y;
@@ -65,7 +65,7 @@ fn add_codes(quad: u32, at: u32) {
         let all = (total.x + total.y) + (total.z + total.w);
         for (var q = 0u; q < Q; q++) {
             let place = min(quad + q, LAST_QUAD);
-            sum[0][q] += finish(part[q], all, load_group(place / 16u, place % 16u, g));
+            sum[0][q] += finish(part[q], all, load_group(place >> 4u, place & 15u, g));
         }
     }
 }
@@ -80,10 +80,10 @@ fn row_of(window: u32, t: u32) -> u32 {
 fn add_quad(quad: u32, at: u32) {
     let place = min(quad, LAST_QUAD);
     for (var g = 0u; g < GROUPS; g++) {
-        let group = load_group(place / 16u, place % 16u, g);
+        let group = load_group(place >> 4u, place & 15u, g);
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
-            let w = load_block(place / 16u, place % 16u, block, group);
+            let w = load_block(place >> 4u, place & 15u, block, group);
             for (var t = 0u; t < EACH; t++) {
                 let v = block_of_x(at + t * (K / 4u) + block * 2u);
                 let a = v[0];
@@ -126,14 +126,14 @@ fn add_quads(quad: u32, at: u32) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
             let place = min(quad + q, LAST_QUAD);
-            group[q] = load_group(place / 16u, place % 16u, g);
+            group[q] = load_group(place >> 4u, place & 15u, g);
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
             var w: array<array<vec4<f32>, 8>, Q>;
             for (var q = 0u; q < Q; q++) {
                 let place = min(quad + q, LAST_QUAD);
-                w[q] = load_block(place / 16u, place % 16u, block, group[q]);
+                w[q] = load_block(place >> 4u, place & 15u, block, group[q]);
             }
             for (var t = 0u; t < T; t++) {
                 let i = at + t % EACH * (K / 4u) + block * 2u;
@@ -164,7 +164,7 @@ fn add_quads(quad: u32, at: u32) {
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     // Lanes behind the last row of W go on: others may want what they load.
     let n = id.x * 4u * Q;
-    own = lane.id % max(SHARE, 1u);
+    own = vec2<u32>(lane.id % LANES / 4u, lane.id % 4u);
     let window = select(workgroup.y, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
     var first_used = 0u;

@@ -1,4 +1,4 @@
-// Multiplies and adds in registers: out[i] = the sum over eight chains c of y_c, where y_c begins as x[i] + c and
+// Multiplies and adds in registers: out[i] = the sum over three chains c of y_c, where y_c begins as x[i] + c and
 // becomes y_c · a + b STEPS times, a = x[0].x and b = x[0].y. What arithmetic is measured with.
 // Expects: N (vectors), STEPS, WG. Grid: (vectors / WG).
 
@@ -14,12 +14,21 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>) {
     let a = vec4<f32>(x[0].x);
     let b = vec4<f32>(x[0].y);
     let y = x[i];
-    // Eight chains: none has to wait for itself.
-    var y0 = y; var y1 = y + 1.0; var y2 = y + 2.0; var y3 = y + 3.0;
-    var y4 = y + 4.0; var y5 = y + 5.0; var y6 = y + 6.0; var y7 = y + 7.0;
-    for (var s = 0u; s < STEPS; s++) {
-        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b); y3 = fma(y3, a, b);
-        y4 = fma(y4, a, b); y5 = fma(y5, a, b); y6 = fma(y6, a, b); y7 = fma(y7, a, b);
+    var y0 = y;
+    var y1 = y + 1.0;
+    var y2 = y + 2.0;
+    for (var s = 0u; s < STEPS / 8u; s++) {
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
     }
-    out[i] = y0 + y1 + y2 + y3 + y4 + y5 + y6 + y7;
+    for (var s = 0u; s < STEPS % 8u; s++) {
+        y0 = fma(y0, a, b); y1 = fma(y1, a, b); y2 = fma(y2, a, b);
+    }
+    out[i] = y0 + y1 + y2;
 }

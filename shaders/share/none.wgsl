@@ -1,6 +1,7 @@
-// For devices without subgroups: each lane loads what it wants.
+// For devices without subgroups: each lane loads all that it wants.
 
-const SHARE: u32 = 0u;
+const SHARED: bool = false;
+const LANES: u32 = 4u;
 
 struct Lane { @builtin(local_invocation_index) id: u32 }
 

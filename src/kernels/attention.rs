@@ -133,7 +133,8 @@ impl Recorder<'_> {
         cache: &Cache,
     ) -> Buffer {
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
-        let lane = self.capabilities.software;
+        // It loads four pairs of a value at a time.
+        let lane = self.capabilities.software && cache.head_dim.is_multiple_of(8);
         let team = cache.team(lane);
         let (most, enough) = match lane {
             true => (LANE_TILE.min(LANE_PAIRS / (team * cache.head_dim / 2)), lanes()),

@@ -22,8 +22,10 @@ pub const UNIFORM: Kernel = Kernel {
     cases: || {
         let few =
             cases(|device, x| x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: 1 }));
-        let many =
-            cases(|device, x| x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads: 4 }));
+        let many = cases(|device, x| {
+            let quads = if x.capacity == 64 { 3 } else { 4 };
+            x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads })
+        });
         few.into_iter().chain(many).collect()
     },
 };

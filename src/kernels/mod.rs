@@ -110,7 +110,7 @@ pub enum Needs {
     Nothing,
     /// It reduces over the workgroup: `Thread`, `workgroup_sum`, `workgroup_max`.
     Reduction,
-    /// It hands eight numbers to all lanes: `Lane`, `SHARE`, `share`.
+    /// It hands eight numbers to all lanes: `Lane`, `SHARED`, `share`.
     Sharing,
     /// 16-bit floats.
     Halves,
@@ -199,7 +199,7 @@ impl Kernel {
             Needs::Reduction => Some(wgsl!("reduce/tree.wgsl")),
             Needs::Sharing if least >= 4 => {
                 source
-                    .add("constants", &format!("const SHARE: u32 = {}u;\n", if least >= 8 { 8 } else { 4 }));
+                    .add("constants", &format!("const LANES: u32 = {}u;\n", if least >= 8 { 8 } else { 4 }));
                 Some(wgsl!("share/subgroup.wgsl"))
             }
             Needs::Sharing => Some(wgsl!("share/none.wgsl")),

@@ -15,10 +15,10 @@ pub const KERNEL: Kernel = Kernel {
 
 const WG: usize = 64;
 /// Chains of a lane, of four floats each.
-const CHAINS: usize = 8;
+const CHAINS: usize = 3;
 
 impl Recorder<'_> {
-    /// `steps` times `y · x[0] + x[1]` in eight chains for each of the first `n` floats of `x`, a multiple of 4; how
+    /// `steps` times `y · x[0] + x[1]` in three chains for each of the first `n` floats of `x`, a multiple of 4; how
     /// many multiplications and additions that comes to.
     pub fn multiply_add(&mut self, x: Buffer, out: Buffer, n: usize, steps: usize) -> u64 {
         self.multiply_add_as(KERNEL.name, x, out, n, steps)

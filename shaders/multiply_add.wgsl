@@ -14,6 +14,8 @@ fn main(@builtin(global_invocation_id) global: vec3<u32>) {
     let a = vec4<f32>(x[0].x);
     let b = vec4<f32>(x[0].y);
     let y = x[i];
+    // Three chains: none has to wait for itself, and a processor's registers hold them. Eight steps a turn: where lanes are a
+    // processor's, each turn of a loop has its price.
     var y0 = y;
     var y1 = y + 1.0;
     var y2 = y + 2.0;

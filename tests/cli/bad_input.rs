@@ -22,6 +22,12 @@ fn bad_options_and_inputs_are_refused() {
         (&["--bits", "5", "x"][..], 2, "possible values: 16, 8, 4"),
         (&["--group", "48", "x"], 2, "possible values: 32, 64, 128"),
         (&["--embed-bits", "2", "x"], 2, "possible values: 16, 8, 4"),
+        (&["--activations", "q4", "x"], 2, "possible values: f32, q8"),
+        (
+            &["--activations", "q8", "-b", "16", "x"],
+            2,
+            "is for weights that are integer codes; these are f16",
+        ),
         (&["--temp", "-1", "x"], 2, "temperature is -1, expected 0 to 1000"),
         (&["--temp", "nan", "x"], 2, "temperature is NaN"),
         (&["--top-p", "1.5", "x"], 2, "top-p is 1.5, expected 0 to 1"),
@@ -45,6 +51,8 @@ fn bad_options_and_inputs_are_refused() {
     ] {
         generate(args).failed(code, text, &format!("{args:?}"));
     }
+    run(&["ab", "--activations", "q8"]).failed(2, "--activations", "ab");
+    run(&["sweep", "--activations", "q8"]).failed(2, "--activations", "sweep");
     for (args, code, text) in [
         (&["-m", absent.as_str(), "x"][..], 1, "there is no such file or directory"),
         (&["-m", dir, "x"], 1, "no model.safetensors"),

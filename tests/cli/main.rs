@@ -41,6 +41,32 @@ fn every_model_equals_its_reference() {
     }
 }
 
+/// Activations in 8 bits: another number, near the usual one, in every format of integer codes, and never by themselves.
+#[test]
+fn activations_are_rounded_where_that_is_asked_for() {
+    let model = Model::copy("llama");
+    model.spell_tokens();
+    let text = spelled(&ids(&json("tiny/llama/reference.json")["ids"]));
+    model.write("text.txt", &text);
+    let file = model.file("text.txt");
+    let nll = |bits: &str, activations: &[&str]| {
+        let args =
+            ["perplexity", "--file", file.to_str().unwrap(), "-m", model.path(), "-d", "cpu", "--json"];
+        let found = run(&[&args[..], &["-b", bits], activations].concat()).json();
+        (found["mean_nll"].as_f64().unwrap(), found["activations"].clone())
+    };
+    for bits in ["4", "8"] {
+        let (usual, named) = nll(bits, &[]);
+        assert_eq!(named, "f32");
+        let (rounded, named) = nll(bits, &["--activations", "q8"]);
+        assert_eq!(named, "q8");
+        assert!(rounded != usual && (rounded - usual).abs() < 0.02, "{bits} bits: {rounded}, {usual}");
+    }
+    let bench = ["bench", "-m", model.path(), "-d", "cpu", "-b", "4", "-p", "8", "-n", "0", "-r", "1"];
+    let table = run(&[&bench[..], &["--activations", "q8"]].concat()).ok();
+    assert!(table.out.contains("q4/32, activations q8"), "{}", table.out);
+}
+
 #[test]
 fn a_text_goes_to_standard_output_and_figures_to_standard_error() {
     let model = llama();

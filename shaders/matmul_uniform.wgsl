@@ -1,12 +1,12 @@
 // out[t, n] (+)= Σ_k x[t, k] · W[n, k] for up to T rows t: for devices whose lanes are a processor's.
 //
-// One lane owns Q quads, 4·Q rows of W, and loops over all of k. The activations lie in a uniform buffer and are read at
-// an index that is the same in all lanes, which such devices do once for all of them, yet not for nothing: Q quads share
-// each of them, as T rows share each unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS
-// bindings, since one holds only so much, of which each has as many of the T rows.
+// One lane owns Q quads, 4·Q rows of W, and loops over all of k. The activations lie in uniform buffers; a lane loads one of
+// eight columns and hands it to the others. That is not for nothing, so Q quads share each of them, as T rows share each
+// unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since one holds only so much, of
+// which each has as many of the T rows.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
-// T), Q (divides 16), ADD, GROUP, GROUPS, WG; share/; a format. Grid: (lanes / WG, WINDOWS).
+// T), Q, ADD, GROUP, GROUPS, WG; share/; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
@@ -15,6 +15,7 @@
 
 const EACH: u32 = T / PARTS; // rows of x of a window in one part
 
+// Lanes behind the last quad of the last tile take that one.
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
 var<private> sum: array<array<vec4<f32>, Q>, T>;

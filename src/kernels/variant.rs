@@ -198,7 +198,7 @@ impl Shape {
     /// Into how many uniform bindings so many rows of the input go: two, if each can start where the device lets one;
     /// but on a device of few lanes a loop over each takes longer than one.
     pub fn parts(self, device: &Capabilities, rows: usize) -> usize {
-        let aligned = (rows / 2 * self.cols * 4) as u64 % device.window_alignment == 0;
+        let aligned = ((rows / 2 * self.cols * 4) as u64).is_multiple_of(device.window_alignment);
         if rows.is_multiple_of(2) && aligned && !few_lanes(device) { 2 } else { 1 }
     }
 

@@ -50,7 +50,7 @@ impl Common {
             name: self.device.clone(),
             baseline: self.baseline,
             checked: false,
-            pipelines: Some(super::cache().join("pipelines")),
+            pipelines: super::own_cache().map(|cache| cache.join("pipelines")),
         }
     }
 }

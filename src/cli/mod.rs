@@ -170,12 +170,17 @@ pub fn report(error: &Error) {
     let _ = writeln!(std::io::stderr(), "error: {}", text.join(" "));
 }
 
-/// Where files lie that can be made again: journals of runs without a report, measurements of kernels.
+/// Where files lie that can be made again: journals of runs without a report, measurements of kernels, compiled pipelines.
 fn cache() -> PathBuf {
+    own_cache().unwrap_or_else(|| std::env::temp_dir().join("sixteen-states"))
+}
+
+/// The same, where it is the user's own: what a driver trusts must not come from a directory that others can write.
+fn own_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let home = || set("HOME").map(|home| home.join(".cache"));
-    let base = set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(home);
-    base.unwrap_or_else(std::env::temp_dir).join("sixteen-states")
+    let base = set("XDG_CACHE_HOME").or_else(|| set("LOCALAPPDATA")).or_else(home)?;
+    Some(base.join("sixteen-states"))
 }
 
 #[cfg(test)]

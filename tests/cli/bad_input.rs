@@ -51,6 +51,8 @@ fn bad_options_and_inputs_are_refused() {
     ] {
         generate(args).failed(code, text, &format!("{args:?}"));
     }
+    let bench = ["bench", "-d", "cpu", "-m", model.as_str(), "-b", "4,16", "--activations", "q8"];
+    run(&bench).failed(2, "these are f16", "bench");
     run(&["ab", "--activations", "q8"]).failed(2, "--activations", "ab");
     run(&["sweep", "--activations", "q8"]).failed(2, "--activations", "sweep");
     for (args, code, text) in [

@@ -166,6 +166,9 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let usual = [Bits::In(Packing::F16.format), Bits::usual(description.checkpoint.has_codes())];
     let bits = if args.bits.is_empty() { &usual } else { &args.bits[..] };
     drop(description);
+    let open = |bits| open(bits)?.multiplying(args.activations);
+    // What is asked for wrongly is said before anything is measured.
+    bits.iter().try_for_each(|&bits| open(bits).map(drop))?;
 
     let steps = bits.len() * tests.len() * (args.repetitions + 1);
     let bar = console.bar(steps as u64, "measuring", "{pos} of {len} runs, {eta} left");
@@ -180,7 +183,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     for &bits in bits {
         let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
-        let description = open(bits)?.multiplying(args.activations)?;
+        let description = open(bits)?;
         let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
         let session = description.load_for(context, sequences, common, console)?;
         let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };

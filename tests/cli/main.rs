@@ -87,8 +87,7 @@ fn a_text_goes_to_standard_output_and_figures_to_standard_error() {
     let found = run(&[&args[..], &["--json"]].concat()).json();
     assert_eq!(found["text"].as_str().unwrap().trim_end_matches('\n'), plain.out.trim_end_matches('\n'));
     let keys: Vec<&String> = found.as_object().unwrap().keys().collect();
-    let expected =
-        "model format embed_format device backend seed prompt_tokens tokens text stop timings memory";
+    let expected = "model format embed_format activations device backend seed prompt_tokens tokens text stop timings memory";
     assert_eq!(keys, expected.split(' ').collect::<Vec<_>>());
     assert_eq!(ids(&found["tokens"]).len(), 30);
     assert_eq!(found["stop"], "length");

@@ -1,4 +1,4 @@
-// For devices without subgroups: each lane loads all that it wants.
+// For devices without subgroups, or with some of less than four lanes: each lane loads all that it wants.
 
 const SHARED: bool = false;
 const LANES: u32 = 4u;

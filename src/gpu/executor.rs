@@ -254,9 +254,7 @@ impl Gpu {
                 missing.insert(source.text.clone(), (kernel, source, bindings, planes));
             }
         }
-        if missing.is_empty() {
-            return Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect());
-        }
+        let none = missing.is_empty();
         let cache = self.stored.as_ref().map(Stored::cache);
         let compiled: Result<Vec<_>, String> = missing
             .into_par_iter()
@@ -265,7 +263,7 @@ impl Gpu {
             })
             .collect();
         self.pipelines.extend(compiled.map_err(|problem| self.error(problem))?);
-        self.stored.iter_mut().for_each(Stored::save);
+        self.stored.iter_mut().filter(|_| !none).for_each(Stored::save);
         Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect())
     }
 

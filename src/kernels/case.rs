@@ -117,6 +117,23 @@ impl Builder {
         self.rows(capacity, &rows)
     }
 
+    /// Adds a row table of `capacity` rows with the last `used` in use, so that tiles are there whose first row is not.
+    pub fn last_rows(&mut self, capacity: usize, used: usize) -> usize {
+        let sequence = |row: usize| if row < capacity - used { NONE } else { 0 };
+        let rows: Vec<_> = (0..capacity).map(|row| (0, 0, sequence(row), NONE)).collect();
+        self.rows(capacity, &rows)
+    }
+
+    /// Adds a row table, whose second row is not in use, and as many rows of `k` random floats, of these magnitudes.
+    pub fn rows_of_magnitudes(&mut self, k: usize, magnitudes: &[f32]) -> [usize; 2] {
+        let table: Vec<_> =
+            (0..magnitudes.len() as u32).map(|r| (0, r, if r == 1 { NONE } else { 0 }, NONE)).collect();
+        let rows = self.rows(magnitudes.len(), &table);
+        let row = |m: &f32| (0..k).map(|_| self.normal() / 6.0 * m).collect::<Vec<_>>();
+        let values: Vec<f32> = magnitudes.iter().flat_map(row).collect();
+        [rows, self.floats("x", &values)]
+    }
+
     /// The finished case.
     pub fn case(
         self,

@@ -3,7 +3,7 @@
 use super::case::{Builder, Compare};
 use super::matmul::Activations;
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::format::pair;
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -55,14 +55,7 @@ fn cases() -> Vec<Case> {
         let name = format!("{} rows of {k}", magnitudes.len());
         let mut b = Builder::new(&name);
         let capacity = magnitudes.len();
-        let table: Vec<_> =
-            (0..capacity as u32).map(|r| (0, r, if r == 1 { NONE } else { 0 }, NONE)).collect();
-        let rows = b.rows(capacity, &table);
-        let values: Vec<f32> = magnitudes
-            .iter()
-            .flat_map(|m| (0..k).map(|_| b.normal() / 6.0 * m).collect::<Vec<_>>())
-            .collect();
-        let x = b.floats("x", &values);
+        let [rows, x] = b.rows_of_magnitudes(k, magnitudes);
         let scales = b.output("scales", capacity, Compare::Exact);
         let halves = b.words("halves", vec![0; capacity * k / 2]);
         b.compare(halves, Compare::Halves(1e-6));

@@ -5,7 +5,7 @@
 use super::case::{Builder, Compare};
 use super::twin::active;
 use super::variant::{Product, Shape, UNIFORM_WG, Variant};
-use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, Needs, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
@@ -361,12 +361,7 @@ pub(super) fn cases(
             let k = packing.fitting(k);
             let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
             let mut b = Builder::new(&name);
-            // In use: from the end, so that tiles are there whose first row is not.
-            let unused = capacity - used;
-            let table: Vec<_> = (0..capacity as u32)
-                .map(|i| (0, 0, if (i as usize) < unused { NONE } else { 0 }, NONE))
-                .collect();
-            let rows = b.rows(capacity, &table);
+            let rows = b.last_rows(capacity, used);
             // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.
             let mut value = |i: usize| f16::from_f32(b.normal()).to_f32() * [1.0, 2.0, 0.25][i / k % 3];
             let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();

@@ -6,7 +6,7 @@ use super::matmul::{Activations, multiply, shard_consts, test_matrix, test_packi
 use super::quantize::Quantized;
 use super::twin::active;
 use super::variant::{Shape, Variant};
-use super::{Access, Case, Invocation, Kernel, NONE, Needs, Shard, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, Shard, wgsl};
 use crate::format::{BLOCK, Order, Packing, TILE_ROWS};
 use crate::recording::{Buffer, Recorder};
 
@@ -117,11 +117,7 @@ fn cases(variant: impl Fn(Shape) -> Variant + Copy + Send + Sync + 'static) -> V
             let k = packing.fitting(k);
             let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
             let mut b = Builder::new(&name);
-            let unused = capacity - used;
-            let table: Vec<_> = (0..capacity as u32)
-                .map(|i| (0, 0, if (i as usize) < unused { NONE } else { 0 }, NONE))
-                .collect();
-            let rows = b.rows(capacity, &table);
+            let rows = b.last_rows(capacity, used);
             let words: Vec<u32> = (0..capacity * k / 4).map(|_| b.random()).collect();
             // What `quantize` makes: scales, and sums of what is in each unit.
             let mut scales = Vec::new();

@@ -3,7 +3,7 @@
 use super::case::{Builder, Compare};
 use super::matmul::Activations;
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
+use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
 use crate::format::{BLOCK, Order};
 use crate::recording::{Buffer, Consts, Recorder};
 
@@ -88,14 +88,7 @@ fn cases() -> Vec<Case> {
         let name = format!("{} rows of {k} by {unit}, {order:?}", magnitudes.len());
         let mut b = Builder::new(&name);
         let capacity = magnitudes.len();
-        let table: Vec<_> =
-            (0..capacity as u32).map(|r| (0, r, if r == 1 { NONE } else { 0 }, NONE)).collect();
-        let rows = b.rows(capacity, &table);
-        let values: Vec<f32> = magnitudes
-            .iter()
-            .flat_map(|m| (0..k).map(|_| b.normal() / 6.0 * m).collect::<Vec<_>>())
-            .collect();
-        let x = b.floats("x", &values);
+        let [rows, x] = b.rows_of_magnitudes(k, magnitudes);
         let units = k.div_ceil(unit);
         let scales = b.output("scales of codes", capacity * units * 2, Compare::Floats(1e-7));
         let codes = b.words("codes", vec![0; capacity * k / 4]);

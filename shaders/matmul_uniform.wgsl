@@ -19,20 +19,20 @@ const EACH: u32 = T / PARTS; // rows of x of a window in one part
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
 var<private> sum: array<array<vec4<f32>, Q>, T>;
-// Which of eight columns a lane loads for all: vector and component. Divided once, since SwiftShader divides lane by lane.
+// Which of eight columns a lane loads for all: vector and component.
 var<private> own: vec2<u32>;
 
 // Columns i·4 .. i·4 + 8 of what lies in x, and in y.
 fn block_of_x(i: u32) -> array<vec4<f32>, 2> {
     if SHARED {
-        return share(x[i + own.x][own.y], x[i + 1u][own.y]);
+        return share(x[i + own.x][own.y]);
     }
     return array<vec4<f32>, 2>(x[i], x[i + 1u]);
 }
 
 fn block_of_y(i: u32) -> array<vec4<f32>, 2> {
     if SHARED {
-        return share(y[i + own.x][own.y], y[i + 1u][own.y]);
+        return share(y[i + own.x][own.y]);
     }
     return array<vec4<f32>, 2>(y[i], y[i + 1u]);
 }
@@ -76,52 +76,7 @@ fn row_of(window: u32, t: u32) -> u32 {
     return (t / EACH * WINDOWS + window) * EACH + t % EACH;
 }
 
-// For several rows of x: by weights, each of which serves all of them. One quad at a time, so that no array of weights is
-// indexed: SwiftShader keeps such arrays in memory.
-fn add_quad(quad: u32, at: u32) {
-    let place = min(quad, LAST_QUAD);
-    for (var g = 0u; g < GROUPS; g++) {
-        let group = load_group(place >> 4u, place & 15u, g);
-        let end = min((g + 1u) * GROUP, K) / 8u;
-        for (var block = g * GROUP / 8u; block < end; block++) {
-            let w = load_block(place >> 4u, place & 15u, block, group);
-            for (var t = 0u; t < EACH; t++) {
-                let v = block_of_x(at + t * (K / 4u) + block * 2u);
-                let a = v[0];
-                let b = v[1];
-                // One after the other: sums of products on the way would need registers.
-                var s = sum[t][0];
-                s += w[0] * a.x;
-                s += w[1] * a.y;
-                s += w[2] * a.z;
-                s += w[3] * a.w;
-                s += w[4] * b.x;
-                s += w[5] * b.y;
-                s += w[6] * b.z;
-                s += w[7] * b.w;
-                sum[t][0] = s;
-            }
-            // The second part, without a branch in the loop, which SwiftShader would take.
-            for (var t = EACH; t < T; t++) {
-                let v = block_of_y(at + (t - EACH) * (K / 4u) + block * 2u);
-                let a = v[0];
-                let b = v[1];
-                var s = sum[t][0];
-                s += w[0] * a.x;
-                s += w[1] * a.y;
-                s += w[2] * a.z;
-                s += w[3] * a.w;
-                s += w[4] * b.x;
-                s += w[5] * b.y;
-                s += w[6] * b.z;
-                s += w[7] * b.w;
-                sum[t][0] = s;
-            }
-        }
-    }
-}
-
-// The same for several quads, which share each activation that is loaded.
+// For several rows of x: by weights, each of which serves all of them. Quads share each activation that is loaded.
 fn add_quads(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
@@ -165,7 +120,7 @@ fn add_quads(quad: u32, at: u32) {
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     // Lanes behind the last row of W go on: others may want what they load.
     let n = id.x * 4u * Q;
-    own = vec2<u32>(lane.id % LANES / 4u, lane.id % 4u);
+    own = vec2<u32>(lane.id % 8u / 4u, lane.id % 4u);
     let window = select(workgroup.y, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
     var first_used = 0u;
@@ -179,8 +134,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
     let at = window * EACH * (K / 4u);
     if T == 1u {
         add_codes(quad, at);
-    } else if Q == 1u {
-        add_quad(quad, at);
     } else {
         add_quads(quad, at);
     }

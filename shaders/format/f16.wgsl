@@ -4,7 +4,9 @@
 // eight columns of four rows. tile = 64 rows; quad = 4 rows of it (0..15); group and block count columns.
 // Where weights serve but once, codes do, at less work each: Σ x · w of a group is `finish` of Σ x · code and Σ x, and
 // `load_codes` fetches codes times powers of two, which activations times ALIGN_A (four columns) and ALIGN_B undo
-// exactly. Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
+// exactly. `load_words` fetches a block's codes packed, and `one_code` makes of them that of row j (0..3) and column k (0..7),
+// both constant: for compilers of few registers, which should be done with one before the next.
+// Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
 // Expects: K (columns).
 
 @group(1) @binding(0) var<storage, read> words: array<vec4<u32>>; // [tiles, K/2, 16 quads]

@@ -3,15 +3,27 @@
 
 const MIDDLE: f32 = 8.0;
 
-// But for the last one, which would be a sign, codes are left where they lie.
+// Codes are left where they lie.
 const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-4f, 0x1p-8f, 0x1p-12f);
-const ALIGN_B: vec4<f32> = vec4<f32>(0x1p-16f, 0x1p-20f, 0x1p-24f, 1.0);
+const ALIGN_B: vec4<f32> = vec4<f32>(0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p-28f);
 
 fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     let a = codes[(tile * (K / 8u) + block) * 16u + quad];
     return array<vec4<f32>, 8>(
         lying(a, 15u), lying(a, 15u << 4u), lying(a, 15u << 8u), lying(a, 15u << 12u),
-        lying(a, 15u << 16u), lying(a, 15u << 20u), lying(a, 15u << 24u), lying(a >> vec4<u32>(28u), 15u));
+        lying(a, 15u << 16u), lying(a, 15u << 20u), lying(a, 15u << 24u), last(a, 15u << 28u));
+}
+
+alias Words = vec4<u32>;
+
+fn load_words(tile: u32, quad: u32, block: u32) -> Words {
+    return codes[(tile * (K / 8u) + block) * 16u + quad];
+}
+
+fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
+    let w = (*words)[j];
+    let mask = 15u << (k * 4u);
+    return select(lying_one(w, mask), last_one(w, mask), k == 7u);
 }
 
 const DOT_BIAS: f32 = 0.0;
@@ -23,8 +35,5 @@ fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
 }
 
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
-    return array<vec4<f32>, 8>(
-        dequantize(a, 0u, 15u, g), dequantize(a, 4u, 15u, g), dequantize(a, 8u, 15u, g), dequantize(a, 12u, 15u, g),
-        dequantize(a, 16u, 15u, g), dequantize(a, 20u, 15u, g), dequantize(a, 24u, 15u, g), dequantize(a, 28u, 15u, g));
+    return place_lying(load_codes(tile, quad, block), g);
 }

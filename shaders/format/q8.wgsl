@@ -3,8 +3,8 @@
 
 const MIDDLE: f32 = 128.0;
 
-// But for the last one of a word, which would be a sign, codes are left where they lie.
-const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 1.0);
+// Codes are left where they lie.
+const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f);
 const ALIGN_B: vec4<f32> = ALIGN_A;
 
 fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
@@ -12,8 +12,21 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     let a = codes[i];
     let b = codes[i + 16u];
     return array<vec4<f32>, 8>(
-        lying(a, 255u), lying(a, 255u << 8u), lying(a, 255u << 16u), lying(a >> vec4<u32>(24u), 255u),
-        lying(b, 255u), lying(b, 255u << 8u), lying(b, 255u << 16u), lying(b >> vec4<u32>(24u), 255u));
+        lying(a, 255u), lying(a, 255u << 8u), lying(a, 255u << 16u), last(a, 255u << 24u),
+        lying(b, 255u), lying(b, 255u << 8u), lying(b, 255u << 16u), last(b, 255u << 24u));
+}
+
+alias Words = array<vec4<u32>, 2>;
+
+fn load_words(tile: u32, quad: u32, block: u32) -> Words {
+    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
+    return Words(codes[i], codes[i + 16u]);
+}
+
+fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
+    let w = (*words)[k / 4u][j];
+    let mask = 255u << (k % 4u * 8u);
+    return select(lying_one(w, mask), last_one(w, mask), k % 4u == 3u);
 }
 
 // Packed dot products are of bytes with a sign: codes are counted from 128.
@@ -26,10 +39,5 @@ fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
 }
 
 fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
-    let a = codes[i];
-    let b = codes[i + 16u];
-    return array<vec4<f32>, 8>(
-        dequantize(a, 0u, 255u, g), dequantize(a, 8u, 255u, g), dequantize(a, 16u, 255u, g), dequantize(a, 24u, 255u, g),
-        dequantize(b, 0u, 255u, g), dequantize(b, 8u, 255u, g), dequantize(b, 16u, 255u, g), dequantize(b, 24u, 255u, g));
+    return place_lying(load_codes(tile, quad, block), g);
 }

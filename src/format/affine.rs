@@ -16,6 +16,8 @@ pub(super) use wgsl;
 
 /// The WGSL that comes before that of the codes: each [`Form`]'s, and the codes' binding.
 pub(super) const CODES: Part = wgsl!("codes.wgsl");
+/// What is asked for by row, of formats that unpack four rows at once.
+pub(super) const ROWS: Part = wgsl!("rows.wgsl");
 pub(super) const PAIR: Part = wgsl!("pair.wgsl");
 pub(super) const ZERO: Part = wgsl!("affine.wgsl");
 pub(super) const OFFSET: Part = wgsl!("offset.wgsl");
@@ -157,7 +159,7 @@ pub(super) fn unpack(planes: &[&[u32]], cols: usize, group: usize, kind: (u32, F
 
 /// A format of integer codes.
 macro_rules! affine_format {
-    ($name:literal, $bits:literal, $form:ident, [$($constants:ident),+], $file:literal) => {
+    ($name:literal, $bits:literal, $form:ident, [$($constants:ident),+], $($file:literal),+) => {
         $crate::format::Format {
             name: $name,
             bits: $bits,
@@ -180,7 +182,7 @@ macro_rules! affine_format {
             wgsl: &[
                 $($crate::format::affine::$constants,)+
                 $crate::format::affine::CODES,
-                $crate::format::affine::wgsl!($file),
+                $($crate::format::affine::wgsl!($file),)+
             ],
         }
     };

@@ -1,5 +1,6 @@
 //! 16-bit floats: two columns of a row in a word.
 
+use super::affine::{ROWS, wgsl};
 use super::{Format, Kind, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
@@ -13,7 +14,7 @@ pub const FORMAT: Format = Format {
     pack,
     unpack,
     dots: None,
-    wgsl: &[("format/f16.wgsl", include_str!("../../shaders/format/f16.wgsl"))],
+    wgsl: &[wgsl!("f16.wgsl"), ROWS],
 };
 
 fn pack(tile: Tile<'_>, cols: usize, _: usize, planes: &mut [Vec<u32>]) {

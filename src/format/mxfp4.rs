@@ -1,7 +1,7 @@
 //! MXFP4 of the OCP's microscaling formats: 16 floating point numbers of 4 bits (E2M1), and a power of two for every 32
 //! columns.
 
-use super::affine::{code, pack_bits, wgsl};
+use super::affine::{ROWS, code, pack_bits, wgsl};
 use super::{Constant, Format, Kind, TILE_ROWS, Tile};
 
 /// Columns of a block.
@@ -22,7 +22,7 @@ pub const FORMAT: Format = Format {
     pack,
     unpack,
     dots: None,
-    wgsl: &[wgsl!("mxfp4.wgsl"), wgsl!("scaled.wgsl")],
+    wgsl: &[wgsl!("mxfp4.wgsl"), wgsl!("scaled.wgsl"), ROWS],
 };
 
 /// `2^(e − 128)`: half of the scale, because states are counted in halves.

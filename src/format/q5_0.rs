@@ -3,4 +3,4 @@
 use super::affine::affine_format;
 
 /// `w = scale · (code − 16)`, code in 0..=31.
-pub const FORMAT: super::Format = affine_format!("q5_0", 5, Middle, [MIDDLE], "q5.wgsl");
+pub const FORMAT: super::Format = affine_format!("q5_0", 5, Middle, [MIDDLE], "q5.wgsl", "rows.wgsl");

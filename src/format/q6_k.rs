@@ -1,6 +1,6 @@
 //! GGUF's Q6_K: 6-bit codes around 0, with an f16 scale for 256 columns and, within them, 8 bits of scale for every 16.
 
-use super::affine::{CODES, code, pack_bits, wgsl};
+use super::affine::{CODES, ROWS, code, pack_bits, wgsl};
 use super::{Constant, Format, Kind, Order, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
@@ -22,7 +22,7 @@ pub const FORMAT: Format = Format {
     pack,
     unpack,
     dots: Some(Order::Alternating),
-    wgsl: &[wgsl!("q6_k.wgsl"), CODES],
+    wgsl: &[wgsl!("q6_k.wgsl"), CODES, ROWS],
 };
 
 fn pack(tile: Tile<'_>, cols: usize, _: usize, planes: &mut [Vec<u32>]) {

@@ -65,6 +65,7 @@ macro_rules! states_format {
             wgsl: &[
                 $crate::format::affine::wgsl!("states.wgsl"),
                 $crate::format::affine::wgsl!("scaled.wgsl"),
+                $crate::format::affine::ROWS,
             ],
         }
     };

@@ -1,10 +1,10 @@
 //! Activations times a packed weight: `out[t, n] (+)= Σ_k x[t, k] · W[n, k]`.
 //!
-//! Three kernels behind one twin: see the head of each WGSL file for what it is good at.
+//! Four kernels behind one twin: see the head of each WGSL file for what it is good at.
 
 use super::case::{Builder, Compare};
 use super::twin::active;
-use super::variant::{Product, Shape, UNIFORM_WG, Variant};
+use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
 use super::{Access, Case, Invocation, Kernel, Matrix, Needs, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
@@ -26,6 +26,24 @@ pub const UNIFORM: Kernel = Kernel {
             let quads = if x.capacity == 64 { 3 } else { 4 };
             x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads })
         });
+        few.into_iter().chain(many).collect()
+    },
+};
+
+/// Loops written out: for devices of few lanes, whose compilers unroll none.
+pub const FLAT: Kernel = Kernel {
+    name: "matmul_flat",
+    wgsl: &[wgsl!("matmul_flat.wgsl")],
+    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    needs: Needs::Quads,
+    twin,
+    cases: || {
+        // On devices of many lanes it is right too, but takes minutes to compile for as many rows.
+        let few = cases(|device, x| {
+            Needs::Quads.met(device).then(|| x.flat(2, if x.capacity == 64 { 3 } else { 1 }))
+        });
+        let many =
+            cases(|device, x| few_lanes(device).then(|| x.flat(16, if x.capacity == 64 { 3 } else { 4 })));
         few.into_iter().chain(many).collect()
     },
 };
@@ -140,6 +158,12 @@ impl Recorder<'_> {
                         let consts = consts.clone();
                         self.dispatch_weight(UNIFORM.name, format, consts, bindings, planes.clone(), grid);
                     }
+                }
+                Variant::Flat { rows: t, quads } => {
+                    let consts = consts.u32("T", t).u32("Q", quads).u32("WG", FLAT_WG);
+                    let grid = [shard.rows.div_ceil(4 * quads * FLAT_WG), x.capacity / t, 1];
+                    let bindings = [x.rows.into(), x.values.into(), out.into()];
+                    self.dispatch_weight(FLAT.name, format, consts, bindings, planes, grid);
                 }
                 Variant::Split { rows: t, splits } => {
                     let consts = consts.u32("T", t).u32("SPLITS", splits).u32("WG", 16 * splits);

@@ -61,6 +61,7 @@ pub const KERNELS: &[&Kernel] = &[
     &rms_norm::KERNEL,
     &layer_norm::KERNEL,
     &matmul::UNIFORM,
+    &matmul::FLAT,
     &matmul::SPLIT,
     &matmul::TILE,
     &matmul_cooperative::KERNEL,
@@ -112,6 +113,8 @@ pub enum Needs {
     Reduction,
     /// It hands eight numbers to all lanes: `Lane`, `SHARED`, `share`.
     Sharing,
+    /// Subgroups of four lanes or more, that swap numbers within quads.
+    Quads,
     /// 16-bit floats.
     Halves,
     /// Matrix units: `SIZE`, `LANES` (of a subgroup), `MatrixA`, `MatrixB`, `MatrixC`.
@@ -128,6 +131,7 @@ impl Needs {
     pub fn met(self, device: &Capabilities) -> bool {
         match self {
             Needs::Nothing | Needs::Reduction | Needs::Sharing => true,
+            Needs::Quads => device.subgroups.is_some_and(|(least, _)| least >= 4),
             Needs::Halves => device.f16,
             Needs::Matrices => device.matrices.is_some(),
         }
@@ -197,11 +201,7 @@ impl Kernel {
         let part = match self.needs {
             Needs::Reduction if least > 0 => Some(wgsl!("reduce/subgroup.wgsl")),
             Needs::Reduction => Some(wgsl!("reduce/tree.wgsl")),
-            Needs::Sharing if least >= 4 => {
-                source
-                    .add("constants", &format!("const LANES: u32 = {}u;\n", if least >= 8 { 8 } else { 4 }));
-                Some(wgsl!("share/subgroup.wgsl"))
-            }
+            Needs::Sharing if least >= 8 => Some(wgsl!("share/subgroup.wgsl")),
             Needs::Sharing => Some(wgsl!("share/none.wgsl")),
             _ => None,
         };

@@ -15,6 +15,13 @@ pub enum Variant {
         /// Quads of rows of W.
         quads: usize,
     },
+    /// `matmul_flat`, a lane so many rows at a time.
+    Flat {
+        /// Rows of x.
+        rows: usize,
+        /// Quads of rows of W.
+        quads: usize,
+    },
     /// `matmul_split`.
     Split {
         /// Rows of x that a lane takes at a time.
@@ -44,6 +51,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
+            Variant::Flat { rows, quads } => write!(f, "flat {rows}x{quads}"),
             Variant::Split { rows, splits } => write!(f, "split {rows}x{splits}"),
             Variant::Tile => f.write_str("tile"),
             Variant::Cooperative { rows } => write!(f, "cooperative {rows}"),
@@ -66,6 +74,7 @@ impl Variant {
         let (rows, other) = (rows.parse().ok()?, other.parse().ok()?);
         match kind {
             "uniform" => Some(Variant::Uniform { rows, quads: other }),
+            "flat" => Some(Variant::Flat { rows, quads: other }),
             "split" => Some(Variant::Split { rows, splits: other }),
             "dot" => Some(Variant::Dot { rows, splits: other }),
             _ => None,
@@ -93,11 +102,17 @@ const MOST_ROWS: usize = 8;
 /// kernels of a model compile in 11 seconds instead of 14; twice as many are hardly faster, and take twice as long to compile.
 const UNIFORM_ROWS: usize = 16;
 
-/// Most quads of rows of W a lane of `matmul_uniform`. More of them take too long to compile.
+/// Most rows of x that are written out in `matmul_flat`.
+const FLAT_ROWS: usize = 16;
+
+/// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
 
 /// Lanes of a workgroup of `matmul_uniform`: few, so that all of a processor's threads have some.
 pub(super) const UNIFORM_WG: usize = 8;
+
+/// Lanes of a workgroup of `matmul_flat`, likewise.
+pub(super) const FLAT_WG: usize = 4;
 
 impl Shape {
     pub fn new(capacity: usize, weight: &Matrix) -> Self {
@@ -110,14 +125,14 @@ impl Shape {
             let few = self.capacity <= MOST_ROWS || device.software;
             return if few { self.dot(16) } else { Variant::DotTile };
         }
+        if few_lanes(device) && device.software {
+            // For one row, more quads were measured to be slower.
+            return self.flat(FLAT_ROWS, if self.capacity == 1 { 2 } else { MOST_QUADS });
+        }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {
-            // With several rows, a device of few lanes is better off with one quad.
             Some(rows) => {
-                let windows = self.windows(device, rows);
-                let quads =
-                    if rows > 1 && few_lanes(device) { 1 } else { self.quads(windows, processor_threads()) };
-                Variant::Uniform { rows, quads }
+                Variant::Uniform { rows, quads: self.quads(self.windows(device, rows), processor_threads()) }
             }
             None if self.capacity <= MOST_ROWS || device.software => self.split(16),
             None => Variant::Tile,
@@ -151,6 +166,9 @@ impl Shape {
                     .flat_map(|rows| (1..=MOST_QUADS).map(move |quads| Variant::Uniform { rows, quads })),
             );
         }
+        if few_lanes(device) {
+            all.extend((1..=MOST_QUADS).map(|quads| self.flat(FLAT_ROWS, quads)));
+        }
         all.extend(splits.map(|splits| self.split(splits)));
         if many {
             all.push(Variant::Tile);
@@ -159,19 +177,24 @@ impl Shape {
         once(all)
     }
 
-    /// The most rows at a time that divide the capacity, for kernels that have no rows to spare.
-    fn divisor(self) -> usize {
-        (1..=MOST_ROWS).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1)
+    /// The most rows at a time, up to `most`, that divide the capacity, for kernels that have no rows to spare.
+    fn divisor(self, most: usize) -> usize {
+        (1..=most).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1)
+    }
+
+    /// `matmul_flat` with as many rows at a time as can be, up to `most`.
+    pub fn flat(self, most: usize, quads: usize) -> Variant {
+        Variant::Flat { rows: self.divisor(most), quads }
     }
 
     /// `matmul_split` with as many rows at a time as can be.
     pub fn split(self, splits: usize) -> Variant {
-        Variant::Split { rows: self.divisor(), splits }
+        Variant::Split { rows: self.divisor(MOST_ROWS), splits }
     }
 
     /// `matmul_dot`, likewise.
     pub fn dot(self, splits: usize) -> Variant {
-        Variant::Dot { rows: self.divisor(), splits }
+        Variant::Dot { rows: self.divisor(MOST_ROWS), splits }
     }
 
     /// `matmul_cooperative` with so many rows of x a workgroup, where the device has matrix units that it fits.
@@ -195,11 +218,10 @@ impl Shape {
         (1..=most.min(self.capacity)).rev().find(|&n| self.capacity.is_multiple_of(n) && fits(n))
     }
 
-    /// Into how many uniform bindings so many rows of the input go: two, if each can start where the device lets one;
-    /// but on a device of few lanes a loop over each takes longer than one.
+    /// Into how many uniform bindings so many rows of the input go: two, if each can start where the device lets one.
     pub fn parts(self, device: &Capabilities, rows: usize) -> usize {
         let aligned = ((rows / 2 * self.cols * 4) as u64).is_multiple_of(device.window_alignment);
-        if rows.is_multiple_of(2) && aligned && !few_lanes(device) { 2 } else { 1 }
+        if rows.is_multiple_of(2) && aligned { 2 } else { 1 }
     }
 
     /// How many times so many rows of the input those bindings hold, such that none are left over.
@@ -210,9 +232,9 @@ impl Shape {
     }
 }
 
-/// Whether lanes are at most four at a time, as SwiftShader's are, and not llvmpipe's.
-fn few_lanes(device: &Capabilities) -> bool {
-    device.subgroups.is_some_and(|(_, most)| most <= 4)
+/// Whether lanes are four at a time, as SwiftShader's are, and not llvmpipe's.
+pub(super) fn few_lanes(device: &Capabilities) -> bool {
+    device.subgroups == Some((4, 4))
 }
 
 /// Each variant where it is met first.
@@ -307,7 +329,10 @@ mod tests {
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
             for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584 }).candidates(&device, false)
             {
-                if let Variant::Uniform { rows, .. } | Variant::Split { rows, .. } = variant {
+                if let Variant::Uniform { rows, .. }
+                | Variant::Flat { rows, .. }
+                | Variant::Split { rows, .. } = variant
+                {
                     assert!(capacity % rows == 0 && rows <= capacity, "{capacity} {variant}");
                 }
             }

@@ -1,0 +1,12 @@
+// For formats that unpack four rows of a block at once: what is asked for one by one (the contract is
+// told in format/f16.wgsl).
+
+alias Words = array<vec4<f32>, 8>;
+
+fn load_words(tile: u32, quad: u32, block: u32) -> Words {
+    return load_codes(tile, quad, block);
+}
+
+fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
+    return (*words)[k][j];
+}

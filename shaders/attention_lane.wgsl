@@ -1,6 +1,7 @@
 // Causal attention over the paged cache, one lane a team of query heads of TILE neighbouring rows: for devices whose
 // workgroups are threads of a processor, where a barrier costs more than the arithmetic between two of them. The formula, and
-// what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE). Follows slices.wgsl.
+// what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE), and ALIKE (whether rows
+// are mostly of the same sequence as their neighbours). Follows slices.wgsl; share/.
 // Grid: (ROWS / TILE · HEADS / TEAM · SPLITS / WG).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
@@ -13,12 +14,28 @@
 const TEAMS: u32 = HEADS / TEAM;
 const TILES: u32 = ROWS / TILE;
 const QUERIES: u32 = TILE * TEAM; // of row 0 all heads, and so on
+// In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in memory.
+const STEP: u32 = select(4u, 8u, HALF % 8u == 0u);
+const STEPS: u32 = HALF / STEP;
 const FOURS: u32 = HALF / 4u;
+const PER: u32 = STEP / 4u;
+
+// Whether eight lanes, whose rows are neighbours, load keys and values for each other.
+const TOGETHER: bool = ALIKE && SHARED && TILES % 8u == 0u && HALF % 8u == 0u;
+
+// Four pairs of halves: the first of each, and the second.
+fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
+    let a = unpack2x16float(words.x);
+    let b = unpack2x16float(words.y);
+    let c = unpack2x16float(words.z);
+    let d = unpack2x16float(words.w);
+    return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
+}
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
     // Neighbouring lanes take neighbouring rows, which mostly see the same keys.
-    let item = workgroup.x * WG + lane;
+    let item = id.x;
     let split = item / (TILES * TEAMS);
     let team = item / TILES % TEAMS;
     if split >= SPLITS {
@@ -26,37 +43,49 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let first_row = item % TILES * TILE;
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
-    var query: array<array<vec2<f32>, HALF>, QUERIES>;
-    // In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep sums in memory.
-    var sum: array<array<array<vec2<f32>, 4>, FOURS>, QUERIES>;
+    var query: array<array<array<vec2<f32>, STEP>, STEPS>, QUERIES>;
+    var sum: array<array<array<array<vec2<f32>, 4>, PER>, STEPS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;
     for (var h = 0u; h < QUERIES; h++) {
         let base = ((first_row + h / TEAM) * HEADS + team * TEAM + h % TEAM) * 2u * HALF;
-        for (var i = 0u; i < HALF; i++) {
-            query[h][i] = vec2<f32>(q[base + i], q[base + HALF + i]) * SCALE;
+        for (var j = 0u; j < STEPS; j++) {
+            for (var i = 0u; i < STEP; i++) {
+                let at = base + j * STEP + i;
+                query[h][j][i] = vec2<f32>(q[at], q[at + HALF]) * SCALE;
+            }
         }
         maximum[h] = -3.0e38;
     }
     // Rows of one sequence at a time, which share its keys: mostly that is all of them.
-    var begin = 0u;
-    while begin < TILE {
-        let sequence = rows[first_row + begin].sequence;
-        var end = begin + 1u;
-        while end < TILE && rows[first_row + end].sequence == sequence {
-            end += 1u;
+    var least = 0u;
+    loop {
+        var sequence = NONE;
+        for (var t = 0u; t < TILE; t++) {
+            let its = rows[first_row + t].sequence;
+            sequence = select(sequence, min(sequence, its), its >= least);
         }
+        if TOGETHER {
+            sequence = least_of_all(sequence);
+        }
+        if sequence == NONE {
+            break;
+        }
+        least = sequence + 1u;
         // The keys of each row, first .. end, and of all of them.
         var seen: array<vec2<u32>, TILE>;
         var all = vec2<u32>(NONE, 0u);
         for (var t = 0u; t < TILE; t++) {
-            if t >= begin && t < end && sequence != NONE {
+            if rows[first_row + t].sequence == sequence {
                 let slice = slice_of(rows[first_row + t].position, split);
                 if slice.first < slice.end {
                     seen[t] = vec2<u32>(slice.first, slice.end);
                     all = vec2<u32>(min(all.x, slice.first), max(all.y, slice.end));
                 }
             }
+        }
+        if TOGETHER {
+            all = vec2<u32>(least_of_all(all.x), NONE - least_of_all(NONE - all.y));
         }
         // Four keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Scores
         // of those that nobody sees do not count, and instead of their values the nearest that somebody sees weigh nothing:
@@ -67,15 +96,23 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let token = clamp(keys_, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
             let k = (page * HALF * PAGE + four % PAGE) / 4u;
             var score: array<vec4<f32>, QUERIES>;
-            for (var i = 0u; i < HALF; i++) {
-                let pairs = keys[k + i * (PAGE / 4u)];
-                let a = unpack2x16float(pairs.x);
-                let b = unpack2x16float(pairs.y);
-                let c = unpack2x16float(pairs.z);
-                let d = unpack2x16float(pairs.w);
-                for (var h = 0u; h < QUERIES; h++) {
-                    let x = query[h][i];
-                    score[h] += x.x * vec4<f32>(a.x, b.x, c.x, d.x) + x.y * vec4<f32>(a.y, b.y, c.y, d.y);
+            for (var j = 0u; j < STEPS; j++) {
+                if TOGETHER {
+                    let own_pairs = four_pairs(keys[k + (j * STEP + lane.id) * (PAGE / 4u)]);
+                    let first = share_vectors(own_pairs[0]);
+                    let second = share_vectors(own_pairs[1]);
+                    for (var i = 0u; i < STEP; i++) {
+                        for (var h = 0u; h < QUERIES; h++) {
+                            score[h] += query[h][j][i].x * first[i % 8u] + query[h][j][i].y * second[i % 8u];
+                        }
+                    }
+                } else {
+                    for (var i = 0u; i < STEP; i++) {
+                        let pairs = four_pairs(keys[k + (j * STEP + i) * (PAGE / 4u)]);
+                        for (var h = 0u; h < QUERIES; h++) {
+                            score[h] += query[h][j][i].x * pairs[0] + query[h][j][i].y * pairs[1];
+                        }
+                    }
                 }
             }
             var weight: array<vec4<f32>, QUERIES>;
@@ -89,9 +126,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 if most > maximum[h] {
                     let fade = exp(maximum[h] - most);
                     total[h] *= fade;
-                    for (var i = 0u; i < FOURS; i++) {
-                        for (var c = 0u; c < 4u; c++) {
-                            sum[h][i][c] *= fade;
+                    for (var j = 0u; j < STEPS; j++) {
+                        for (var p = 0u; p < PER; p++) {
+                            for (var c = 0u; c < 4u; c++) {
+                                sum[h][j][p][c] *= fade;
+                            }
                         }
                     }
                     maximum[h] = most;
@@ -100,24 +139,46 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 total[h] += (weight[h].x + weight[h].y) + (weight[h].z + weight[h].w);
             }
             let v = (page * PAGE + token) * FOURS;
-            for (var i = 0u; i < FOURS; i++) {
-                let first = values[v.x + i];
-                let second = values[v.y + i];
-                let third = values[v.z + i];
-                let fourth = values[v.w + i];
-                for (var c = 0u; c < 4u; c++) {
-                    let a = unpack2x16float(first[c]);
-                    let b = unpack2x16float(second[c]);
-                    let d = unpack2x16float(third[c]);
-                    let e = unpack2x16float(fourth[c]);
-                    for (var h = 0u; h < QUERIES; h++) {
-                        let w = weight[h];
-                        sum[h][i][c] += w.x * a + w.y * b + w.z * d + w.w * e;
+            for (var j = 0u; j < STEPS; j++) {
+                if TOGETHER {
+                    // A lane has one of four tokens, and of two quads of its pairs one.
+                    let own_pairs = four_pairs(values[v[lane.id % 4u] + j * PER + lane.id / 4u]);
+                    let first = share_vectors(own_pairs[0]);
+                    let second = share_vectors(own_pairs[1]);
+                    for (var p = 0u; p < PER; p++) {
+                        let i = p % 2u * 4u;
+                        for (var c = 0u; c < 4u; c++) {
+                            for (var h = 0u; h < QUERIES; h++) {
+                                let w = weight[h];
+                                sum[h][j][p][c] += vec2<f32>(
+                                    w.x * first[i][c] + w.y * first[i + 1u][c]
+                                        + w.z * first[i + 2u][c] + w.w * first[i + 3u][c],
+                                    w.x * second[i][c] + w.y * second[i + 1u][c]
+                                        + w.z * second[i + 2u][c] + w.w * second[i + 3u][c]);
+                            }
+                        }
+                    }
+                } else {
+                    for (var p = 0u; p < PER; p++) {
+                        let i = j * PER + p;
+                        let first = values[v.x + i];
+                        let second = values[v.y + i];
+                        let third = values[v.z + i];
+                        let fourth = values[v.w + i];
+                        for (var c = 0u; c < 4u; c++) {
+                            let a = unpack2x16float(first[c]);
+                            let b = unpack2x16float(second[c]);
+                            let d = unpack2x16float(third[c]);
+                            let e = unpack2x16float(fourth[c]);
+                            for (var h = 0u; h < QUERIES; h++) {
+                                let w = weight[h];
+                                sum[h][j][p][c] += w.x * a + w.y * b + w.z * d + w.w * e;
+                            }
+                        }
                     }
                 }
             }
         }
-        begin = end;
     }
     for (var h = 0u; h < QUERIES; h++) {
         let r = first_row + h / TEAM;
@@ -127,10 +188,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if slice.first < slice.end {
                 let to = place_of(r, team * TEAM + h % TEAM, split);
                 let scale = select(1.0, 1.0 / total[h], SPLITS == 1u);
-                for (var i = 0u; i < FOURS; i++) {
-                    for (var c = 0u; c < 4u; c++) {
-                        out[to + i * 4u + c] = sum[h][i][c].x * scale;
-                        out[to + HALF + i * 4u + c] = sum[h][i][c].y * scale;
+                for (var j = 0u; j < STEPS; j++) {
+                    for (var p = 0u; p < PER; p++) {
+                        for (var c = 0u; c < 4u; c++) {
+                            let i = to + (j * PER + p) * 4u + c;
+                            out[i] = sum[h][j][p][c].x * scale;
+                            out[i + HALF] = sum[h][j][p][c].y * scale;
+                        }
                     }
                 }
                 if SPLITS > 1u {

@@ -7,3 +7,11 @@ struct Lane { @builtin(local_invocation_index) id: u32 }
 fn share(a: f32) -> array<vec4<f32>, 2> {
     return array<vec4<f32>, 2>();
 }
+
+fn share_vectors(a: vec4<f32>) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>();
+}
+
+fn least_of_all(a: u32) -> u32 {
+    return a;
+}

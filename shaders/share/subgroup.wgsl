@@ -15,3 +15,13 @@ fn share(a: f32) -> array<vec4<f32>, 2> {
             subgroupBroadcast(a, 4u), subgroupBroadcast(a, 5u),
             subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u)));
 }
+
+fn share_vectors(a: vec4<f32>) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>(
+        subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u), subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u),
+        subgroupBroadcast(a, 4u), subgroupBroadcast(a, 5u), subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u));
+}
+
+fn least_of_all(a: u32) -> u32 {
+    return subgroupMin(a);
+}

@@ -24,7 +24,7 @@ pub const LANE: Kernel = Kernel {
     name: "attention_lane",
     wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_lane.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
-    needs: Needs::Nothing,
+    needs: Needs::Sharing,
     twin,
     cases: || cases(true),
 };
@@ -144,7 +144,7 @@ impl Recorder<'_> {
         let fits = |&tile: &usize| tile <= most && capacity.is_multiple_of(tile) && items(tile) >= enough;
         let tile = [8, 4, 2].into_iter().filter(|_| prompt).find(fits).unwrap_or(1);
         let splits = (enough / items(tile)).clamp(1, cache.max_pages.min(MAX_SPLITS));
-        self.attention_as((lane, tile, splits), (rows, capacity), (q, scores), cache, out);
+        self.attention_as((lane, tile, splits), (rows, capacity, prompt), (q, scores), cache, out);
         out
     }
 
@@ -152,7 +152,7 @@ impl Recorder<'_> {
     fn attention_as(
         &mut self,
         (lane, tile, splits): (bool, usize, usize),
-        (rows, capacity): (Buffer, usize),
+        (rows, capacity, prompt): (Buffer, usize, bool),
         (q, scores): (Buffer, Scale),
         cache: &Cache,
         out: Buffer,
@@ -168,7 +168,7 @@ impl Recorder<'_> {
         let consts = scores.consts(consts);
         let bindings = [rows, cache.pages, q, cache.keys, cache.values, slices].map(Into::into);
         if lane {
-            let consts = consts.u32("ROWS", capacity);
+            let consts = consts.u32("ROWS", capacity).bool("ALIKE", prompt);
             let groups = (capacity / tile * cache.heads / team * splits).div_ceil(LANES);
             self.dispatch(LANE.name, consts, bindings, [groups, 1, 1]);
         } else {
@@ -326,7 +326,13 @@ fn cases(lane: bool) -> Vec<Case> {
             let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
             let cache = cache.on(buffers, indices);
             let kernel = (lane, tile, splits);
-            r.attention_as(kernel, (buffers[rows], 16), (buffers[q], scores), &cache, buffers[out]);
+            r.attention_as(
+                kernel,
+                (buffers[rows], 16, tile > 1 || splits == 1),
+                (buffers[q], scores),
+                &cache,
+                buffers[out],
+            );
         })
     };
     let whole = [

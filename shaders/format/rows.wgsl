@@ -1,5 +1,4 @@
-// For formats that unpack four rows of a block at once: what is asked for one by one (the contract is
-// told in format/f16.wgsl).
+// Codes one by one, for formats that unpack four rows of a block at once. The contract is told in format/f16.wgsl.
 
 alias Words = array<vec4<f32>, 8>;
 

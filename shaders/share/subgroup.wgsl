@@ -1,4 +1,4 @@
-// Eight numbers that all lanes want: each loads one, and hands it to all. On processors that costs less than if all loaded all
+// What all lanes want: each of eight loads a part, and hands it to all. On processors that costs less than if all loaded all
 // of them, though they be the same. Subgroups have eight lanes or more, and all of them take part.
 
 const SHARED: bool = true;
@@ -16,6 +16,7 @@ fn share(a: f32) -> array<vec4<f32>, 2> {
             subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u)));
 }
 
+// The vectors of the first eight lanes.
 fn share_vectors(a: vec4<f32>) -> array<vec4<f32>, 8> {
     return array<vec4<f32>, 8>(
         subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u), subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u),

@@ -16,7 +16,7 @@ pub(super) use wgsl;
 
 /// The WGSL that comes before that of the codes: each [`Form`]'s, and the codes' binding.
 pub(super) const CODES: Part = wgsl!("codes.wgsl");
-/// What is asked for by row, of formats that unpack four rows at once.
+/// Codes one by one, for formats that unpack four rows of a block at once.
 pub(super) const ROWS: Part = wgsl!("rows.wgsl");
 pub(super) const PAIR: Part = wgsl!("pair.wgsl");
 pub(super) const ZERO: Part = wgsl!("affine.wgsl");

@@ -111,7 +111,7 @@ pub enum Needs {
     Nothing,
     /// It reduces over the workgroup: `Thread`, `workgroup_sum`, `workgroup_max`.
     Reduction,
-    /// It hands eight numbers to all lanes: `Lane`, `SHARED`, `share`.
+    /// Lanes load for each other: `Lane`, `SHARED`, `share`, `share_vectors`, `least_of_all`.
     Sharing,
     /// Subgroups of four lanes or more, that swap numbers within quads.
     Quads,

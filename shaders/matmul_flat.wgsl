@@ -12,6 +12,9 @@
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // [rows of x, K]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;   // [rows of x, STRIDE]
 
+// No more of them are written out.
+const_assert T <= 16u && Q <= 4u;
+
 // Lanes behind the last quad of the last tile take that one.
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 

@@ -127,7 +127,7 @@ impl Shape {
         }
         if few_lanes(device) && device.software {
             // For one row, more quads were measured to be slower.
-            return self.flat(FLAT_ROWS, if self.capacity == 1 { 2 } else { MOST_QUADS });
+            return self.flat(FLAT_ROWS, if self.divisor(FLAT_ROWS) == 1 { 2 } else { MOST_QUADS });
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {

@@ -7,8 +7,8 @@
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<f32>;         // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var<storage, read> keys: array<vec4<u32>>; // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(4) var<storage, read> values: array<vec4<u32>>; // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(3) var<storage, read> keys: array<Four>; // [pages, KV_HEADS, HALF, PAGE]
+@group(0) @binding(4) var<storage, read> values: array<Four>; // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const TEAMS: u32 = HEADS / TEAM;
@@ -98,7 +98,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             var score: array<vec4<f32>, QUERIES>;
             for (var j = 0u; j < STEPS; j++) {
                 if TOGETHER {
-                    let own_pairs = four_pairs(keys[k + (j * STEP + lane.id) * (PAGE / 4u)]);
+                    let own_pairs = four_pairs(four_words(keys[k + (j * STEP + lane.id) * (PAGE / 4u)]));
                     let first = share_vectors(own_pairs[0]);
                     let second = share_vectors(own_pairs[1]);
                     for (var i = 0u; i < STEP; i++) {
@@ -108,7 +108,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                     }
                 } else {
                     for (var i = 0u; i < STEP; i++) {
-                        let pairs = four_pairs(keys[k + (j * STEP + i) * (PAGE / 4u)]);
+                        let pairs = four_pairs(four_words(keys[k + (j * STEP + i) * (PAGE / 4u)]));
                         for (var h = 0u; h < QUERIES; h++) {
                             score[h] += query[h][j][i].x * pairs[0] + query[h][j][i].y * pairs[1];
                         }
@@ -142,7 +142,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             for (var j = 0u; j < STEPS; j++) {
                 if TOGETHER {
                     // A lane has one of four tokens, and of two quads of its pairs one.
-                    let own_pairs = four_pairs(values[v[lane.id % 4u] + j * PER + lane.id / 4u]);
+                    let own_pairs = four_pairs(four_words(values[v[lane.id % 4u] + j * PER + lane.id / 4u]));
                     let first = share_vectors(own_pairs[0]);
                     let second = share_vectors(own_pairs[1]);
                     for (var p = 0u; p < PER; p++) {
@@ -161,10 +161,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 } else {
                     for (var p = 0u; p < PER; p++) {
                         let i = j * PER + p;
-                        let first = values[v.x + i];
-                        let second = values[v.y + i];
-                        let third = values[v.z + i];
-                        let fourth = values[v.w + i];
+                        let first = four_words(values[v.x + i]);
+                        let second = four_words(values[v.y + i]);
+                        let third = four_words(values[v.z + i]);
+                        let fourth = four_words(values[v.w + i]);
                         for (var c = 0u; c < 4u; c++) {
                             let a = unpack2x16float(first[c]);
                             let b = unpack2x16float(second[c]);

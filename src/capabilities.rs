@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub software: bool,
     /// `enable f16;` is accepted.
     pub f16: bool,
+    /// `u64` is accepted.
+    pub int64: bool,
     /// Least and greatest subgroup size, where subgroup operations work.
     pub subgroups: Option<(u32, u32)>,
     /// Timestamps can be written at the ends of a compute pass.
@@ -62,6 +64,7 @@ impl Capabilities {
             driver: String::new(),
             software: false,
             f16: false,
+            int64: false,
             subgroups: None,
             timestamps: false,
             immediates: false,

@@ -9,7 +9,7 @@
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
 // Expects: K (columns).
 
-@group(1) @binding(0) var<storage, read> words: array<vec4<u32>>; // [tiles, K/2, 16 quads]
+@group(1) @binding(0) var<storage, read> words: array<Four>; // [tiles, K/2, 16 quads]
 
 struct Group { unused: u32 }
 
@@ -31,10 +31,10 @@ fn high_half(words: vec4<u32>) -> vec4<f32> {
 
 fn load_block(tile: u32, quad: u32, block: u32, group: Group) -> array<vec4<f32>, 8> {
     let i = (tile * (K / 2u) + block * 4u) * 16u + quad;
-    let a = words[i];
-    let b = words[i + 16u];
-    let c = words[i + 32u];
-    let d = words[i + 48u];
+    let a = four_words(words[i]);
+    let b = four_words(words[i + 16u]);
+    let c = four_words(words[i + 32u]);
+    let d = four_words(words[i + 48u]);
     return array<vec4<f32>, 8>(
         low_half(a), high_half(a), low_half(b), high_half(b),
         low_half(c), high_half(c), low_half(d), high_half(d));

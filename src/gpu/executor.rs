@@ -97,6 +97,7 @@ impl Gpu {
             (capabilities.timestamps, wgpu::Features::TIMESTAMP_QUERY),
             (capabilities.matrices.is_some(), wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             (capabilities.f16, wgpu::Features::SHADER_F16),
+            (capabilities.int64, wgpu::Features::SHADER_INT64),
         ];
         let experimental_features = match capabilities.matrices {
             // SAFETY: the one experimental feature that is asked for is matrices. Of the two kernels that use them one measures

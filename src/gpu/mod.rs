@@ -83,6 +83,7 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         software,
         f16: has(wgpu::Features::SHADER_F16),
+        int64: has(wgpu::Features::SHADER_INT64),
         subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         immediates: has(wgpu::Features::IMMEDIATES),

@@ -197,6 +197,11 @@ impl Kernel {
         source.add("constants", &header);
         let common = wgsl!("common.wgsl");
         source.add(common.0, common.1);
+        let words = match capabilities.software && capabilities.int64 {
+            true => wgsl!("words/long.wgsl"),
+            false => wgsl!("words/plain.wgsl"),
+        };
+        source.add(words.0, words.1);
         let least = capabilities.subgroups.map_or(0, |(least, _)| least);
         let part = match self.needs {
             Needs::Reduction if least > 0 => Some(wgsl!("reduce/subgroup.wgsl")),

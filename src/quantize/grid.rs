@@ -62,25 +62,35 @@ impl Zeros {
     #[inline(always)]
     pub(super) fn stored(self, grid: Grid, states: u32) -> (f16, f16) {
         let scale = f16::from_f32(grid.scale);
-        let other = match self {
-            Zeros::Free if scale == f16::ZERO => 0.0,
+        (scale, f16::from_f32(self.second(grid, scale.to_f32(), states)))
+    }
+
+    /// The second number that is stored for a grid, before it is rounded; `scale` is the first one, rounded.
+    #[inline(always)]
+    pub(super) fn second(self, grid: Grid, scale: f32, states: u32) -> f32 {
+        match self {
+            Zeros::Free if scale == 0.0 => 0.0,
             Zeros::Free => grid.zero,
             Zeros::Whole { least } => round(grid.zero.clamp(least.into(), (states - 1) as f32)),
             Zeros::Middle => 0.0,
             Zeros::Offset => -grid.zero * grid.scale,
-        };
-        (scale, f16::from_f32(other))
+        }
     }
 
     /// The grid of two stored numbers.
     #[inline(always)]
-    pub(super) fn grid(self, (scale, other): (f16, f16), states: u32) -> Grid {
-        let (scale, other) = (scale.to_f32(), other.to_f32());
+    pub(super) fn grid(self, (scale, second): (f16, f16), states: u32) -> Grid {
+        self.read((scale.to_f32(), second.to_f32()), states)
+    }
+
+    /// The same for numbers that were rounded to what is stored.
+    #[inline(always)]
+    pub(super) fn read(self, (scale, second): (f32, f32), states: u32) -> Grid {
         let zero = match self {
-            Zeros::Free | Zeros::Whole { .. } => other,
+            Zeros::Free | Zeros::Whole { .. } => second,
             Zeros::Middle => (states / 2) as f32,
             Zeros::Offset if scale == 0.0 => 0.0,
-            Zeros::Offset => -other / scale,
+            Zeros::Offset => -second / scale,
         };
         Grid { scale, zero }
     }

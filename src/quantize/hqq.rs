@@ -8,9 +8,13 @@
 //! round to round. Errors are counted in steps of the grid, so that β means the same for any weights. A zero moves by less
 //! than a step, as a rule: where zeros are whole numbers, this comes to rtn.
 
-use super::{Grid, Quantizer, Zeros, inverse, range};
+use super::{Grid, Quantizer, Zeros, each, inverse, range};
 
-pub const QUANTIZER: Quantizer = Quantizer { name: "hqq", choose, calibrated: None };
+pub const QUANTIZER: Quantizer = Quantizer {
+    name: "hqq",
+    choose: |row, group, states, zeros| each(row, group, |group| choose(group, states, zeros)),
+    calibrated: None,
+};
 
 /// p of the norm.
 pub const P: f32 = 0.7;

@@ -5,6 +5,9 @@ use crate::format::Form;
 use half::f16;
 use rayon::prelude::*;
 
+/// Rows that a thread quantizes at a time.
+const ROWS: usize = 16;
+
 /// A matrix `[rows, cols]` as codes on evenly spaced grids, each for a group of neighbours of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coded {
@@ -102,15 +105,13 @@ impl Quantizer {
     ) -> Result<Coded, Flaw> {
         assert_eq!(weights.len(), rows * cols, "a matrix of that shape");
         let mut out = Coded::new([rows, cols], spec);
-        let groups = out.groups();
-        let lines = out.codes.par_chunks_mut(cols.max(1)).zip(out.scales.par_chunks_mut(groups.max(1)));
-        let lines = lines.zip(out.zeros.par_chunks_mut(groups.max(1)));
-        lines.zip(weights.par_chunks(cols.max(1))).enumerate().try_for_each(
-            |(row, (((codes, scales), zero), weights))| {
-                let line = Line { codes, scales, zeros: zero };
-                self.quantize_row(weights, spec, line).map_err(|(col, value)| Flaw { row, col, value })
-            },
-        )?;
+        let (width, groups) = ((ROWS * cols).max(1), (ROWS * out.groups()).max(1));
+        let constants = out.scales.par_chunks_mut(groups).zip(out.zeros.par_chunks_mut(groups));
+        let parts = out.codes.par_chunks_mut(width).zip(weights.par_chunks(width)).zip(constants);
+        parts.enumerate().try_for_each(|(i, ((codes, weights), (scales, zeros)))| {
+            self.quantize_rows(weights, cols, spec, Line { codes, scales, zeros })
+                .map_err(|flaw| Flaw { row: i * ROWS + flaw.row, ..flaw })
+        })?;
         Ok(out)
     }
 }

@@ -1,6 +1,6 @@
 //! Quantizers: how scales and codes are chosen for the uniform formats.
 //!
-//! A quantizer looks at one group of weights at a time and chooses its scale and zero; codes then follow by
+//! A quantizer looks at each group of weights by itself and chooses its scale and zero; codes then follow by
 //! rounding to the nearest. One that is [`Calibrated`] looks at a whole matrix, and at what the matrix is multiplied with
 //! ([`Statistics`]). A quantizer is one file and one line in [`QUANTIZERS`].
 //!
@@ -11,6 +11,7 @@ mod cholesky;
 mod gptq;
 mod grid;
 mod hqq;
+mod lanes;
 mod lloyd;
 mod matrix;
 mod mse;
@@ -25,7 +26,7 @@ pub use matrix::Coded;
 pub use statistics::Statistics;
 pub use treatment::{Disturb, Granularity, Loss, Scheme, Treatment};
 
-use crate::format::{Affine, TILE_ROWS};
+use crate::format::Affine;
 use grid::{inverse, range};
 use half::f16;
 
@@ -40,8 +41,9 @@ pub const LONGEST_GROUP: usize = 128;
 pub struct Quantizer {
     /// Its name.
     pub name: &'static str,
-    /// The grid of so many states for a group of finite weights, before it is rounded to what can be stored of it.
-    pub choose: fn(group: &[f32], states: u32, zeros: Zeros) -> Grid,
+    /// The grids of so many states for the groups of so many neighbours of a row of finite weights, before they are rounded to
+    /// what can be stored of them. The last group may be shorter.
+    pub choose: fn(row: &[f32], group: usize, states: u32, zeros: Zeros) -> Vec<Grid>,
     /// What it does where it is known what a matrix is multiplied with; none where it does not look at that.
     pub calibrated: Option<Calibrated>,
 }
@@ -120,16 +122,24 @@ impl Quantizer {
     /// # Errors
     /// The row and the column of a weight that is not finite, or of a group whose scale is beyond f16.
     pub fn quantize(&self, tile: &[f32], bits: u32, out: &mut Affine) -> Result<(), Flaw> {
-        let (cols, group) = (out.cols, out.group);
-        let groups = cols.div_ceil(group);
-        for row in 0..TILE_ROWS {
-            let line = Line {
-                codes: &mut out.codes[row * cols..][..cols],
-                scales: &mut out.scales[row * groups..][..groups],
-                zeros: &mut out.zeros[row * groups..][..groups],
-            };
-            self.quantize_row(&tile[row * cols..][..cols], Spec::new(bits, group, Zeros::Free), line)
-                .map_err(|(col, value)| Flaw { row, col, value })?;
+        let (cols, spec) = (out.cols, Spec::new(bits, out.group, Zeros::Free));
+        let Affine { codes, scales, zeros, .. } = out;
+        self.quantize_rows(tile, cols, spec, Line { codes, scales, zeros })
+    }
+
+    /// Quantizes rows `[rows, cols]`.
+    fn quantize_rows(&self, weights: &[f32], cols: usize, spec: Spec, out: Line<'_>) -> Result<(), Flaw> {
+        // Rows of whole groups lie one behind the other like one long row.
+        let whole = cols.is_multiple_of(spec.group);
+        let width = if whole { weights.len() } else { cols }.max(1);
+        let groups = width.div_ceil(spec.group);
+        let constants = out.scales.chunks_mut(groups).zip(out.zeros.chunks_mut(groups));
+        let lines = out.codes.chunks_mut(width).zip(weights.chunks(width)).zip(constants);
+        for (i, ((codes, weights), (scales, zeros))) in lines.enumerate() {
+            self.quantize_row(weights, spec, Line { codes, scales, zeros }).map_err(|(at, value)| {
+                let at = i * width + at;
+                Flaw { row: at / cols, col: at % cols, value }
+            })?;
         }
         Ok(())
     }
@@ -138,8 +148,11 @@ impl Quantizer {
     fn quantize_row(&self, row: &[f32], spec: Spec, out: Line<'_>) -> Result<(), (usize, f32)> {
         let Spec { states, group, zeros, .. } = spec;
         let (top, shift) = ((states - 1) as f32, spec.shift());
-        for (g, (weights, codes)) in row.chunks(group).zip(out.codes.chunks_mut(group)).enumerate() {
-            let stored = self.fit(weights, states, zeros).map_err(|i| (g * group + i, weights[i]))?;
+        let grids = (self.choose)(row, group, states, zeros);
+        let groups = row.chunks(group).zip(out.codes.chunks_mut(group));
+        for (g, ((weights, codes), grid)) in groups.zip(grids).enumerate() {
+            let stored = finite(weights).and_then(|()| held(grid, weights, states, zeros));
+            let stored = stored.map_err(|i| (g * group + i, weights[i]))?;
             (out.scales[g], out.zeros[g]) = stored;
             let grid = zeros.grid(stored, states);
             let inverse = inverse(grid.scale);
@@ -149,18 +162,17 @@ impl Quantizer {
         }
         Ok(())
     }
-
-    /// Scale and zero or offset of a group as they are stored; else the place of a weight that cannot be held.
-    fn fit(&self, group: &[f32], states: u32, zeros: Zeros) -> Result<(f16, f16), usize> {
-        finite(group)?;
-        held((self.choose)(group, states, zeros), group, states, zeros)
-    }
 }
 
 /// Scale and zero or offset of a group's grid as they are stored; else the place of a weight that cannot be held.
 fn held(grid: Grid, group: &[f32], states: u32, zeros: Zeros) -> Result<(f16, f16), usize> {
     let (scale, zero) = zeros.stored(grid, states);
     if scale.is_finite() && zero.is_finite() { Ok((scale, zero)) } else { Err(farthest(group)) }
+}
+
+/// The grids of a row's groups by what chooses that of one.
+fn each(row: &[f32], group: usize, grid: impl Fn(&[f32]) -> Grid) -> Vec<Grid> {
+    row.chunks(group).map(grid).collect()
 }
 
 /// Room for a row's codes and, group by group, its constants.
@@ -194,6 +206,7 @@ pub struct Flaw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::TILE_ROWS;
     use proptest::prelude::*;
 
     fn squared_error(quantizer: &Quantizer, weights: &[f32], bits: u32, group: usize) -> f64 {

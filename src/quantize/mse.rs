@@ -3,14 +3,11 @@
 //! are whole numbers, the line goes through the zero, and the best grid's neighbours by zero are tried too; where zeros
 //! are in the middle, scales are tried with either sign, because one side of the middle has a state more.
 
-use super::{Grid, LONGEST_GROUP, Quantizer, Zeros, inverse, range};
+use super::lanes::{self, LANES};
+use super::{Grid, LONGEST_GROUP, Quantizer, Zeros, each, inverse, range};
 use rayon::prelude::*;
-use std::ops::{Div, Mul, Neg, Sub};
 
 pub const QUANTIZER: Quantizer = Quantizer { name: "mse", choose, calibrated: None };
-
-/// Shares of the range that are tried. Below 0.7 nothing was ever best on bell-shaped groups of 32 to 128.
-const SHARES: [f32; 7] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
 /// Standard deviations about the mean that are tried on long groups, where a few outliers make the range many
 /// times as wide as what suits the rest.
@@ -22,31 +19,23 @@ const PIECE: usize = LONGEST_GROUP * 512;
 /// Rounds in which the best grid for a long group is refined further.
 const MOST_ROUNDS: usize = 8;
 
-fn choose(group: &[f32], states: u32, zeros: Zeros) -> Grid {
-    if group.len() > LONGEST_GROUP {
-        return search_long(group, states, zeros);
+fn choose(row: &[f32], group: usize, states: u32, zeros: Zeros) -> Vec<Grid> {
+    let group = group.min(row.len()).max(1);
+    if group > LONGEST_GROUP {
+        return each(row, group, |group| match group.len() > LONGEST_GROUP {
+            true => search_long(group, states, zeros),
+            false => lanes::search(group, group.len(), states, zeros)[0],
+        });
     }
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2.
-        return unsafe { search_avx2(group, states, zeros) };
+    let (groups, rest) = row.split_at(row.len() / group * group);
+    let mut grids = Vec::with_capacity(row.len().div_ceil(group));
+    for some in groups.chunks(group * LANES) {
+        grids.extend(&lanes::search(some, group, states, zeros)[..some.len() / group]);
     }
-    search_short(group, states, zeros)
-}
-
-/// The same operations in the same order, eight at a time: the result is the same to the bit.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn search_avx2(group: &[f32], states: u32, zeros: Zeros) -> Grid {
-    search_short(group, states, zeros)
-}
-
-#[inline(always)]
-fn search_short(group: &[f32], states: u32, zeros: Zeros) -> Grid {
-    let (low, high) = range(group);
-    let (middle, half) = ((low + high) / 2.0, (high - low) / 2.0);
-    let spans = SHARES.map(|share| (middle - half * share, middle + half * share));
-    search::<false>(group, (states, zeros), (low, high), spans)
+    if !rest.is_empty() {
+        grids.push(lanes::search(rest, rest.len(), states, zeros)[0]);
+    }
+    grids
 }
 
 fn search_long(group: &[f32], states: u32, zeros: Zeros) -> Grid {
@@ -60,11 +49,11 @@ fn search_long(group: &[f32], states: u32, zeros: Zeros) -> Grid {
         .filter(|&(from, to)| low < from || to < high)
         .map(|(from, to)| (from.max(low), to.min(high)))
         .chain([(low, high)]);
-    let mut best = search::<true>(group, (states, zeros), (low, high), spans);
-    let mut fitted = Fit::of::<true>(group, best, (states, zeros));
+    let mut best = search(group, (states, zeros), (low, high), spans);
+    let mut fitted = Fit::of(group, best, (states, zeros));
     for _ in 0..MOST_ROUNDS {
         let Some(grid) = fitted.refined(group.len()) else { break };
-        let next = Fit::of::<true>(group, grid, (states, zeros));
+        let next = Fit::of(group, grid, (states, zeros));
         if next.error >= fitted.error {
             break;
         }
@@ -73,58 +62,49 @@ fn search_long(group: &[f32], states: u32, zeros: Zeros) -> Grid {
     best
 }
 
-/// The best grid from that of the whole range and from `spans`. Whether the group is long is a constant: a function
-/// passed in would be compiled apart, without AVX2.
-#[inline(always)]
-fn search<const LONG: bool>(
+/// The best grid from that of the whole range and from `spans`.
+fn search(
     group: &[f32],
     (states, zeros): (u32, Zeros),
     (low, high): (f32, f32),
     spans: impl IntoIterator<Item = (f32, f32)>,
 ) -> Grid {
     let mut best = zeros.spanning(low, high, states);
-    let mut least = Fit::of::<LONG>(group, best, (states, zeros)).error;
+    let mut least = Fit::of(group, best, (states, zeros)).error;
     for (from, to) in spans {
         let grid = zeros.spanning(from, to, states);
-        descend::<LONG>(group, grid, (states, zeros), (&mut best, &mut least));
+        descend(group, grid, (states, zeros), (&mut best, &mut least));
         if zeros == Zeros::Middle {
             let other = Grid { scale: -grid.scale, ..grid };
-            descend::<LONG>(group, other, (states, zeros), (&mut best, &mut least));
+            descend(group, other, (states, zeros), (&mut best, &mut least));
         }
     }
     if matches!(zeros, Zeros::Whole { .. }) {
         let found = zeros.held(best, states);
         for zero in [found.zero - 1.0, found.zero + 1.0] {
-            descend::<LONG>(group, Grid { zero, ..found }, (states, zeros), (&mut best, &mut least));
+            descend(group, Grid { zero, ..found }, (states, zeros), (&mut best, &mut least));
         }
     }
     best
 }
 
 /// Tries a grid and what two rounds of refinement make of it.
-#[inline(always)]
-fn descend<const LONG: bool>(
-    group: &[f32],
-    mut grid: Grid,
-    stored: (u32, Zeros),
-    (best, least): (&mut Grid, &mut f64),
-) {
+fn descend(group: &[f32], mut grid: Grid, stored: (u32, Zeros), (best, least): (&mut Grid, &mut f64)) {
     for _ in 0..2 {
-        let fitted = Fit::of::<LONG>(group, grid, stored);
+        let fitted = Fit::of(group, grid, stored);
         if fitted.error < *least {
             (*best, *least) = (grid, fitted.error);
         }
         let Some(refined) = fitted.refined(group.len()) else { break };
         grid = refined;
     }
-    let error = Fit::of::<LONG>(group, grid, stored).error;
+    let error = Fit::of(group, grid, stored).error;
     if error < *least {
         (*best, *least) = (grid, error);
     }
 }
 
 /// In eight partial sums, so that compilers can use vector registers.
-#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
@@ -133,7 +113,6 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
-#[inline(always)]
 fn sum(a: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     for a in a.as_chunks::<8>().0 {
@@ -156,13 +135,7 @@ struct Fit {
 }
 
 impl Fit {
-    #[inline(always)]
-    fn of<const LONG: bool>(group: &[f32], grid: Grid, stored: (u32, Zeros)) -> Self {
-        if LONG { Fit::of_many(group, grid, stored) } else { Fit::of_few(group, grid, stored) }
-    }
-
-    /// Of a group of at most [`LONGEST_GROUP`].
-    #[inline(always)]
+    /// Of at most [`LONGEST_GROUP`] weights.
     fn of_few(group: &[f32], grid: Grid, (states, zeros): (u32, Zeros)) -> Self {
         let grid = zeros.held(grid, states);
         let (Grid { scale, zero }, top) = (grid, (states - 1) as f32);
@@ -185,7 +158,7 @@ impl Fit {
 
     /// Of a group of any length. The pieces are added up in order, so that the result is the same on any number of
     /// threads.
-    fn of_many(group: &[f32], grid: Grid, stored: (u32, Zeros)) -> Self {
+    fn of(group: &[f32], grid: Grid, stored: (u32, Zeros)) -> Self {
         let piece = |piece: &[f32]| {
             piece
                 .chunks(LONGEST_GROUP)
@@ -211,7 +184,6 @@ impl Fit {
     }
 
     /// The least-squares line w ≈ scale · code + offset, as a grid; none where the codes do not tell one.
-    #[inline(always)]
     fn refined(&self, n: usize) -> Option<Grid> {
         let Fit { codes, codes_squared, weights, products, zero, .. } = *self;
         if let Some(zero) = zero {
@@ -221,24 +193,11 @@ impl Fit {
             let scale = ((products - z * weights) / spread) as f32;
             return (spread > 0.0 && scale != 0.0).then_some(Grid { scale, zero });
         }
-        if n > LONGEST_GROUP {
-            let (scale, zero) = line(n as f64, codes, codes_squared, weights, products)?;
-            return Some(Grid { scale: scale as f32, zero: zero as f32 });
-        }
-        let [codes, codes_squared] = [codes as f32, codes_squared as f32];
-        let (scale, zero) = line(n as f32, codes, codes_squared, weights as f32, products as f32)?;
-        Some(Grid { scale, zero })
+        let n = n as f64;
+        let spread = codes_squared * n - codes * codes;
+        let scale = (products * n - codes * weights) / spread;
+        let offset = (weights - scale * codes) / n;
+        let grid = || Grid { scale: scale as f32, zero: (-offset / scale) as f32 };
+        (spread > 0.0 && scale > 0.0).then(grid)
     }
-}
-
-/// Scale and zero of the line, in either precision.
-#[inline(always)]
-fn line<T>(n: T, codes: T, codes_squared: T, weights: T, products: T) -> Option<(T, T)>
-where
-    T: Copy + Default + PartialOrd + Neg<Output = T> + Sub<Output = T> + Mul<Output = T> + Div<Output = T>,
-{
-    let spread = codes_squared * n - codes * codes;
-    let scale = (products * n - codes * weights) / spread;
-    let offset = (weights - scale * codes) / n;
-    (spread > T::default() && scale > T::default()).then(|| (scale, -offset / scale))
 }

@@ -3,7 +3,7 @@
 
 mod name;
 
-use super::{Flaw, Grid, Quantizer, Zeros, inverse, lloyd, nf4};
+use super::{Flaw, Grid, Quantizer, Zeros, held, inverse, lloyd, nf4};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -172,39 +172,43 @@ impl Treatment {
             _ => (cols, self.width(cols)),
         };
         let rules = |(i, weights): (usize, &[f32])| {
-            let groups = weights.chunks(width).enumerate();
-            let rule = |(g, group): (usize, &[f32])| {
-                let flaw = |place: usize| {
-                    let at = i * line + g * width + place;
-                    Flaw { row: at / cols, col: at % cols, value: values[at] }
-                };
-                self.rule(group).map_err(flaw)
-            };
-            groups.map(rule).collect()
+            self.line(weights, width).map_err(|place| {
+                let at = i * line + place;
+                Flaw { row: at / cols, col: at % cols, value: values[at] }
+            })
         };
         values.par_chunks(line).enumerate().map(rules).collect()
     }
 
-    /// What becomes of a group; else the place of a weight that cannot be held.
-    fn rule(&self, group: &[f32]) -> Result<Rule, usize> {
-        if let Some(place) = group.iter().position(|&w| !fits(w)) {
+    /// What becomes of the groups of `width` neighbours; else the place of a weight that cannot be held.
+    fn line(&self, weights: &[f32], width: usize) -> Result<Vec<Rule>, usize> {
+        if let Some(place) = weights.iter().position(|&w| !fits(w)) {
             return Err(place);
         }
-        let rule = match self.scheme {
+        let (states, groups) = (self.scheme.states(), weights.chunks(width));
+        let rules: Vec<Rule> = match self.scheme {
             Scheme::Uniform { .. } => {
-                let (scale, zero) = self.quantizer.fit(group, self.scheme.states(), Zeros::Free)?;
-                let grid = Grid { scale: scale.to_f32(), zero: zero.to_f32() };
-                Rule::Even { own: grid, read: grid, top: (self.scheme.states() - 1) as f32 }
+                let grids = (self.quantizer.choose)(weights, width, states, Zeros::Free);
+                let rule = |(g, (group, grid)): (usize, (&[f32], Grid))| {
+                    let (scale, zero) =
+                        held(grid, group, states, Zeros::Free).map_err(|place| g * width + place)?;
+                    let grid = Grid { scale: scale.to_f32(), zero: zero.to_f32() };
+                    Ok(Rule::Even { own: grid, read: grid, top: (states - 1) as f32 })
+                };
+                groups.clone().zip(grids).enumerate().map(rule).collect::<Result<_, usize>>()?
             }
-            Scheme::Nf4 => Rule::Nf4(nf4::scale(group).to_f32()),
+            Scheme::Nf4 => groups.clone().map(|group| Rule::Nf4(nf4::scale(group).to_f32())).collect(),
             Scheme::Lloyd { .. } => {
-                let table = lloyd::table(group, self.scheme.states() as usize);
-                Rule::Table(table.into_iter().map(f16::to_f32).collect())
+                let table = |group: &[f32]| lloyd::table(group, states as usize).into_iter().map(f16::to_f32);
+                groups.clone().map(|group| Rule::Table(table(group).collect())).collect()
             }
         };
         Ok(match self.disturb {
-            Disturb::Noise { .. } => Rule::Noise(rule.mean_square(group).sqrt()),
-            Disturb::None | Disturb::Shuffled { .. } => rule,
+            Disturb::Noise { .. } => {
+                let noise = |(rule, group): (Rule, &[f32])| Rule::Noise(rule.mean_square(group).sqrt());
+                rules.into_iter().zip(groups).map(noise).collect()
+            }
+            Disturb::None | Disturb::Shuffled { .. } => rules,
         })
     }
 }

@@ -1,7 +1,7 @@
 // Causal attention over the paged cache, one lane a team of query heads of TILE neighbouring rows: for devices whose
 // workgroups are threads of a processor, where a barrier costs more than the arithmetic between two of them. The formula, and
 // what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE), and ALIKE (whether rows
-// are mostly of the same sequence as their neighbours). Follows slices.wgsl; share/.
+// are mostly of the same sequence as their neighbours). Follows words/; slices.wgsl; share/.
 // Grid: (ROWS / TILE · HEADS / TEAM · SPLITS / WG).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;

@@ -7,7 +7,7 @@
 // exactly. `load_words` fetches a block's codes packed, and `one_code` makes of them that of row j (0..3) and column k (0..7),
 // both constant: for compilers of few registers, which should be done with one before the next.
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
-// Expects: K (columns).
+// Follows words/. Expects: K (columns).
 
 @group(1) @binding(0) var<storage, read> words: array<Four>; // [tiles, K/2, 16 quads]
 

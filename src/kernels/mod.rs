@@ -168,8 +168,8 @@ impl Kernel {
         KERNELS.iter().copied().find(|k| k.name == name)
     }
 
-    /// The source of a dispatch on a device: the constants, what is common, a reduction, the format, and the
-    /// kernel itself. Every shape is baked in, so the text is the pipeline's cache key.
+    /// The source of a dispatch on a device: the constants, what is common, how words are loaded, a reduction, the format, and
+    /// the kernel itself. Every shape is baked in, so the text is the pipeline's cache key.
     pub fn source(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Source {
         let mut source = Source::default();
         let mut header = String::new();

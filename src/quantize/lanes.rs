@@ -26,6 +26,9 @@ const SHARES: [f32; 7] = [1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 /// Rounds of refinement of each.
 const ROUNDS: usize = 2;
 
+/// Parts that sums are added up in, of every eighth weight each.
+const PARTS: usize = 8;
+
 /// Grids for the groups of `group` neighbours, at most [`LANES`] of at most [`LONGEST_GROUP`]; those of lanes without a group
 /// mean nothing.
 pub fn search(weights: &[f32], group: usize, states: u32, zeros: Zeros) -> [Grid; LANES] {
@@ -104,9 +107,6 @@ fn search_any(weights: &[f32], group: usize, states: u32, zeros: Zeros) -> [Grid
     }
     out
 }
-
-/// Parts that sums are added up in, of every eighth weight each.
-const PARTS: usize = 8;
 
 #[inline(always)]
 fn add(sum: &mut Lanes, part: &Lanes) {

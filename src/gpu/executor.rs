@@ -1,14 +1,11 @@
 //! Replays recordings on a GPU.
 
-use super::pipeline::{Layouts, Pipeline, compile};
-use super::stored::Stored;
+use super::device::{Device, describe};
 use super::timing::{Laps, Timing};
 use super::{Adapter, Options};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Kernel};
 use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
-use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,16 +23,10 @@ const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_DST)
     .union(wgpu::BufferUsages::COPY_SRC);
 
-/// One open device.
+/// Runs recordings on an open device, in memory of its own.
 pub struct Gpu {
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-    capabilities: Capabilities,
-    checked: bool,
+    device: Device,
     buffers: Vec<wgpu::Buffer>,
-    layouts: Layouts,
-    pipelines: HashMap<String, Pipeline>,
-    stored: Option<Stored>,
     recordings: Vec<Replay>,
     reads: HashMap<u64, Read>,
     spare: Vec<wgpu::Buffer>,
@@ -44,8 +35,6 @@ pub struct Gpu {
     timing: Option<Timing>,
     held: u64,
     peak: u64,
-    /// The first thing that the device reported outside of any scope: an error, or its own loss.
-    failure: Arc<Mutex<Option<String>>>,
 }
 
 /// A recording with all that replaying needs, made once.
@@ -88,73 +77,18 @@ impl Gpu {
     /// # Errors
     /// When the driver refuses.
     pub async fn open(adapter: Adapter, options: Options) -> Result<Self> {
-        let capabilities = match options.baseline {
-            true => adapter.capabilities.baseline(),
-            false => adapter.capabilities,
-        };
-        let optional = [
-            (capabilities.subgroups.is_some(), wgpu::Features::SUBGROUP),
-            (capabilities.timestamps, wgpu::Features::TIMESTAMP_QUERY),
-            (capabilities.matrices.is_some(), wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-            (capabilities.f16, wgpu::Features::SHADER_F16),
-            (capabilities.int64, wgpu::Features::SHADER_INT64),
-        ];
-        let experimental_features = match capabilities.matrices {
-            // SAFETY: the one experimental feature that is asked for is matrices. Of the two kernels that use them one measures
-            // them, and the other is used only where it was measured and gave what the others do.
-            Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
-            None => wgpu::ExperimentalFeatures::disabled(),
-        };
-        let stores = adapter.adapter.features().contains(wgpu::Features::PIPELINE_CACHE);
-        let directory = options.pipelines.filter(|_| stores);
-        let mut required_features = wgpu::Features::empty();
-        required_features.set(wgpu::Features::PIPELINE_CACHE, directory.is_some());
-        optional.iter().filter(|(has, _)| *has).for_each(|(_, feature)| required_features |= *feature);
-        let mut required_limits = adapter.adapter.limits();
-        if options.baseline {
-            // So that the device itself refuses what goes beyond.
-            required_limits = wgpu::Limits::default().or_worse_values_from(&required_limits);
-        }
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("sixteen-states"),
-            required_features,
-            required_limits,
-            experimental_features,
-            memory_hints: wgpu::MemoryHints::Performance,
-            ..Default::default()
-        };
-        let (device, queue) =
-            adapter.adapter.request_device(&descriptor).await.map_err(|e| Error::Device {
-                device: capabilities.device.clone(),
-                problem: format!("could not be opened: {e}"),
-            })?;
-        let timing = capabilities.timestamps.then(|| Timing::new(&device, queue.get_timestamp_period()));
-        let stored =
-            directory.and_then(|directory| Stored::open(&device, &adapter.adapter.get_info(), &directory));
-        let failure = Arc::new(Mutex::new(None));
-        let note = |failure: &Arc<Mutex<Option<String>>>, text: String| {
-            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
-        };
-        let shared = Arc::clone(&failure);
-        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&shared, describe(&e))));
-        let shared = Arc::clone(&failure);
-        device.set_device_lost_callback(move |reason, message| {
-            if reason != wgpu::DeviceLostReason::Destroyed {
-                let text = format!(
-                    "was lost ({message}); its memory may have run out: try a shorter --ctx or fewer --bits"
-                );
-                note(&shared, text);
-            }
-        });
-        Ok(Gpu {
-            device,
-            queue,
-            capabilities,
-            checked: options.checked,
+        Ok(Gpu::on(&Device::open(adapter, options).await?))
+    }
+
+    /// On a device that may have others on it, which share what was compiled.
+    pub fn on(device: &Device) -> Self {
+        let timing = device
+            .capabilities()
+            .timestamps
+            .then(|| Timing::new(device.wgpu(), device.queue().get_timestamp_period()));
+        Gpu {
+            device: device.clone(),
             buffers: Vec::new(),
-            layouts: Layouts::default(),
-            pipelines: HashMap::new(),
-            stored,
             recordings: Vec::new(),
             reads: HashMap::new(),
             spare: Vec::new(),
@@ -163,33 +97,24 @@ impl Gpu {
             timing,
             held: 0,
             peak: 0,
-            failure,
-        })
+        }
     }
 
     fn error(&self, problem: impl Into<String>) -> Error {
-        Error::Device { device: self.capabilities.device.clone(), problem: problem.into() }
-    }
-
-    /// What the device reported since it was opened, if anything.
-    fn check(&self) -> Result<()> {
-        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(problem) => Err(self.error(problem.clone())),
-            None => Ok(()),
-        }
+        self.device.error(problem)
     }
 
     fn allocate(&mut self, len: u64, name: &str, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let advice = "try a shorter --ctx or fewer --bits";
-        if len > self.capabilities.max_buffer {
-            let limit = mib(self.capabilities.max_buffer);
+        if len > self.device.capabilities().max_buffer {
+            let limit = mib(self.device.capabilities().max_buffer);
             return Err(self.error(format!(
                 "{name} needs one buffer of {:.0} MiB, the device allows {limit:.0} MiB; {advice}",
                 mib(len)
             )));
         }
-        if let Some(free) = self.capabilities.free_memory.filter(|&free| self.held + len > free) {
+        if let Some(free) = self.device.capabilities().free_memory.filter(|&free| self.held + len > free) {
             return Err(self.error(format!(
                 "out of memory: {name} needs {:.0} MiB on top of {:.0} MiB, and {:.0} MiB are free; {advice}",
                 mib(len),
@@ -197,11 +122,11 @@ impl Gpu {
                 mib(free)
             )));
         }
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.wgpu().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.wgpu().push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor =
             wgpu::BufferDescriptor { label: Some(name), size: len, usage, mapped_at_creation: false };
-        let buffer = self.device.create_buffer(&descriptor);
+        let buffer = self.device.wgpu().create_buffer(&descriptor);
         let refused = pollster::block_on(validation.pop());
         if pollster::block_on(memory.pop()).or(refused).is_some() {
             let held = mib(self.held);
@@ -236,43 +161,19 @@ impl Gpu {
                 }),
             })
             .collect();
-        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
-    }
-
-    /// Compiles what a recording needs and is not there yet, in parallel.
-    fn compile(&mut self, recording: &Recording) -> Result<Vec<Pipeline>> {
-        let mut keys = Vec::with_capacity(recording.dispatches.len());
-        let mut missing = HashMap::new();
-        for dispatch in &recording.dispatches {
-            let kernel = Kernel::named(dispatch.kernel)
-                .ok_or_else(|| self.error(format!("no kernel {}", dispatch.kernel)))?;
-            let source = kernel.source(dispatch, &self.capabilities);
-            keys.push(source.text.clone());
-            if !self.pipelines.contains_key(&source.text) && !missing.contains_key(&source.text) {
-                let bindings = self.layouts.get(&self.device, kernel.access);
-                let planes = (!dispatch.planes.is_empty())
-                    .then(|| self.layouts.get(&self.device, &vec![Access::Read; dispatch.planes.len()]));
-                missing.insert(source.text.clone(), (kernel, source, bindings, planes));
-            }
-        }
-        let none = missing.is_empty();
-        let cache = self.stored.as_ref().map(Stored::cache);
-        let compiled: Result<Vec<_>, String> = missing
-            .into_par_iter()
-            .map(|(key, (kernel, source, bindings, planes))| {
-                Ok((key, compile(&self.device, kernel, &source, self.checked, bindings, planes, cache)?))
-            })
-            .collect();
-        self.pipelines.extend(compiled.map_err(|problem| self.error(problem))?);
-        self.stored.iter_mut().filter(|_| !none).for_each(Stored::save);
-        Ok(keys.iter().map(|key| self.pipelines[key].clone()).collect())
+        self.device.wgpu().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout,
+            entries: &entries,
+        })
     }
 
     fn submit(&mut self, prepared: Prepared, dispatches: Range<usize>) -> Result<()> {
         let chunks = self.recordings[prepared.0].steps[dispatches].chunks(SUBMITTED);
         let last = chunks.len().saturating_sub(1);
         for (i, steps) in chunks.enumerate() {
-            let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut encoder =
+                self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
@@ -283,9 +184,9 @@ impl Gpu {
             if let Some(timing) = self.timing.as_mut().filter(|_| i == last) {
                 timing.resolve(&mut encoder);
             }
-            self.queue.submit([encoder.finish()]);
+            self.device.queue().submit([encoder.finish()]);
         }
-        self.check()
+        self.device.check()
     }
 
     fn copy_out(&mut self, source: &wgpu::Buffer, offset: u64, len: u64) -> Result<Ticket> {
@@ -297,9 +198,10 @@ impl Gpu {
                 self.allocate(len, "a read-back", usage)?
             }
         };
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(source, offset, &staging, 0, len);
-        let submission = self.queue.submit([encoder.finish()]);
+        let submission = self.device.queue().submit([encoder.finish()]);
         let mapped = Arc::new(Mutex::new(None));
         let done = Arc::clone(&mapped);
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
@@ -317,8 +219,8 @@ impl Gpu {
             .remove(&ticket.0)
             .ok_or_else(|| self.error(format!("nothing was asked for under {ticket:?}")))?;
         let wait = wgpu::PollType::Wait { submission_index: Some(read.submission), timeout: None };
-        self.device.poll(wait).map_err(|e| self.error(format!("stopped answering: {e}")))?;
-        self.check()?;
+        self.device.wgpu().poll(wait).map_err(|e| self.error(format!("stopped answering: {e}")))?;
+        self.device.check()?;
         let mapped = read.mapped.lock().unwrap_or_else(PoisonError::into_inner).take();
         match mapped {
             Some(Ok(())) => {}
@@ -342,7 +244,7 @@ impl Gpu {
 
 impl Executor for Gpu {
     fn capabilities(&self) -> &Capabilities {
-        &self.capabilities
+        self.device.capabilities()
     }
 
     fn create(&mut self, len: u64, name: &'static str) -> Result<Buffer> {
@@ -353,27 +255,28 @@ impl Executor for Gpu {
     }
 
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.queue.write_buffer(&self.buffers[buffer.id as usize], offset, bytes);
+        self.device.queue().write_buffer(&self.buffers[buffer.id as usize], offset, bytes);
         self.staged += bytes.len() as u64;
         if self.staged >= STAGED {
             // Flushes, and waits, so that staging memory is free before more is asked for.
-            self.queue.submit([]);
+            self.device.queue().submit([]);
             self.device
+                .wgpu()
                 .poll(wgpu::PollType::wait_indefinitely())
                 .map_err(|e| self.error(format!("stopped answering: {e}")))?;
             self.staged = 0;
         }
-        self.check()
+        self.device.check()
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<Prepared> {
-        let pipelines = self.compile(&recording)?;
+        let pipelines = self.device.compile(&recording)?;
         let mut temporaries = Vec::with_capacity(recording.temporaries.len());
         for &len in &recording.temporaries {
             temporaries.push(self.allocate(len, "temporaries", USAGE)?);
         }
         let mut groups: HashMap<&[Window], wgpu::BindGroup> = HashMap::new();
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scope = self.device.wgpu().push_error_scope(wgpu::ErrorFilter::Validation);
         let steps = recording
             .dispatches
             .iter()
@@ -392,7 +295,7 @@ impl Executor for Gpu {
             return Err(self.error(describe(&e)));
         }
         self.recordings.push(Replay { recording, temporaries, steps });
-        self.check()?;
+        self.device.check()?;
         Ok(Prepared(self.recordings.len() - 1))
     }
 
@@ -460,9 +363,9 @@ impl Executor for Gpu {
             let mut times = Vec::with_capacity(count);
             for first in (0..count).step_by(SUBMITTED) {
                 let steps = &self.recordings[prepared.0].steps[first..count.min(first + SUBMITTED)];
-                let laps = Laps::new(&self.device, steps.len());
+                let laps = Laps::new(self.device.wgpu(), steps.len());
                 let mut encoder =
-                    self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                    self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 for (i, step) in steps.iter().enumerate() {
                     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                         label: None,
@@ -472,10 +375,10 @@ impl Executor for Gpu {
                 }
                 laps.resolve(&mut encoder);
                 let len = laps.resolved.size();
-                self.queue.submit([encoder.finish()]);
+                self.device.queue().submit([encoder.finish()]);
                 let ticket = self.copy_out(&laps.resolved, 0, len)?;
                 let bytes = self.wait(ticket).await?;
-                times.extend(laps.times(&bytes, self.queue.get_timestamp_period()));
+                times.extend(laps.times(&bytes, self.device.queue().get_timestamp_period()));
             }
             Ok(Some(times))
         })
@@ -483,14 +386,5 @@ impl Executor for Gpu {
 
     fn memory(&self) -> (u64, u64) {
         (self.held, self.peak)
-    }
-}
-
-fn describe(error: &wgpu::Error) -> String {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => "out of memory; try a shorter --ctx or fewer --bits".to_owned(),
-        wgpu::Error::Validation { description, .. } | wgpu::Error::Internal { description, .. } => {
-            description.replace('\n', " ")
-        }
     }
 }

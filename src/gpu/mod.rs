@@ -2,11 +2,13 @@
 //!
 //! [`adapters`] lists what there is, [`Gpu::open`] makes an [`Executor`](crate::recording::Executor) of one.
 
+mod device;
 mod executor;
 mod pipeline;
 mod stored;
 mod timing;
 
+pub use device::Device;
 pub use executor::Gpu;
 
 use crate::capabilities::{Capabilities, Matrices};

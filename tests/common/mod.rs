@@ -9,7 +9,9 @@ use sixteen_states::gpu::{self, Gpu, Options};
 use sixteen_states::model::{Treat, Weights};
 use sixteen_states::quantize::Treatment;
 use sixteen_states::recording::Executor;
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 /// A device to test on.
 #[derive(Clone, Debug)]
@@ -23,8 +25,13 @@ pub struct Device {
 /// a reason to skip.
 pub fn devices() -> Vec<Device> {
     let mut devices = gpus();
-    devices.push(Device { name: "cpu".to_owned(), index: None, baseline: false });
+    devices.push(cpu());
     devices
+}
+
+/// The CPU alone: for what is the same on every device, or checked on them elsewhere.
+pub fn cpu() -> Device {
+    Device { name: "cpu".to_owned(), index: None, baseline: false }
 }
 
 /// The adapters alone.
@@ -42,12 +49,18 @@ pub fn gpus() -> Vec<Device> {
 }
 
 impl Device {
-    /// Opens it; `checked` lets the driver check every access.
+    /// Opens it; `checked` lets the driver check every access. A device is opened once: models have many kernels in common, and a
+    /// processor takes long to compile them.
     pub fn open(&self, checked: bool) -> Box<dyn Executor> {
+        static OPEN: Mutex<BTreeMap<(usize, bool, bool), gpu::Device>> = Mutex::new(BTreeMap::new());
         let Some(index) = self.index else { return Box::new(Cpu::new()) };
-        let adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
-        let options = Options { baseline: self.baseline, checked, ..Options::default() };
-        Box::new(pollster::block_on(Gpu::open(adapter, options)).unwrap())
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let device = open.entry((index, self.baseline, checked)).or_insert_with(|| {
+            let adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
+            let options = Options { baseline: self.baseline, checked, ..Options::default() };
+            pollster::block_on(gpu::Device::open(adapter, options)).unwrap()
+        });
+        Box::new(Gpu::on(device))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Quantizers that look at what matrices are multiplied with: that it is seen rightly, and that it helps.
 
-use super::common::{self, devices, open_stored, relative_error};
+use super::common::{self, cpu, devices, open_stored, relative_error};
 use super::{To, engine_logits, model, text, type_settings, values, write_recipe};
 use pollster::block_on;
 use sixteen_states::checkpoint::{Checkpoint, locate};
@@ -95,7 +95,7 @@ fn activations_are_those_that_the_matrices_read() {
 #[test]
 fn the_first_activations_are_the_norm_of_the_embedding() {
     let source = model("llama-linear-bias");
-    let (mut engine, checkpoint) = engine(source.path(), devices().last().unwrap(), 4);
+    let (mut engine, checkpoint) = engine(source.path(), &cpu(), 4);
     let (inputs, rows) = observed(&mut engine, &[0]);
     assert_eq!(inputs[0].tensors.len(), 3);
     let named = |name: &str| values(&checkpoint, checkpoint.get(name).unwrap());
@@ -147,7 +147,7 @@ fn factors_cancel_out() {
         ("stablelm", 1),
     ] {
         let source = model(name);
-        let device = devices().pop().unwrap();
+        let device = cpu();
         let (mut engine, checkpoint) = engine(source.path(), &device, 2);
         let before = engine_logits(&mut engine, &texts()[0]);
         let layers = engine.config().num_hidden_layers;
@@ -198,7 +198,7 @@ fn factors_cancel_out() {
 /// the model than rtn.
 #[test]
 fn gptq_is_nearer_to_the_model_than_rtn() {
-    let device = devices().pop().unwrap();
+    let device = cpu();
     for name in ["llama-linear-bias", "qwen3", "qwen2"] {
         let source = model(name);
         let (mut engine, _) = engine(source.path(), &device, 2);

@@ -5,7 +5,7 @@ mod calibrated;
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{devices, ids, json, numbers, open_stored, relative_error};
+use common::{cpu, devices, ids, json, numbers, open_stored, relative_error};
 use pollster::block_on;
 use sixteen_states::checkpoint::{Checkpoint, Config, TensorInfo, locate};
 use sixteen_states::engine::Engine;
@@ -233,7 +233,7 @@ fn gguf_files_say_what_the_model_is() {
             );
         }
         let tokens: Vec<u32> = (3..60).collect();
-        let device = devices().pop().unwrap();
+        let device = cpu();
         let [ours, theirs] = [source.path(), &out].map(|path| {
             let mut engine = common::open(device.open(true), text(path), common::packing(16, 64), 1);
             engine_logits(&mut engine, &tokens)

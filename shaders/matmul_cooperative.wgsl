@@ -32,7 +32,7 @@ fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) {
         let block = step / 8u + i / 16u;
         var w: array<vec4<f32>, 8>;
         if block < K / 8u {
-            w = load_block(tile, quad, block, load_group(tile, quad, block * 8u / GROUP));
+            w = load_block(tile, quad_of(quad), block, load_group(tile, quad_of(quad), block * 8u / GROUP));
         }
         for (var j = 0u; j < 4u; j++) {
             let to = (quad * 4u + j) * PITCH + i / 16u * 2u;

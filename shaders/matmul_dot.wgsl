@@ -29,12 +29,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var dots: array<vec4<i32>, T>;
         let end = min((unit + 1u) * UNIT, K) / 8u;
         for (var block = unit * UNIT / 8u; block < end; block++) {
-            let w = load_dots(tile, quad, block);
+            let w = load_dots(tile, quad_of(quad), block);
             for (var t = 0u; t < T; t++) {
                 dots[t] += dot_block(w[0], w[1], inputs[(first_row + t) * (K / 8u) + block]);
             }
         }
-        let group = load_group(tile, quad, unit * UNIT / GROUP);
+        let group = load_group(tile, quad_of(quad), unit * UNIT / GROUP);
         for (var t = 0u; t < T; t++) {
             sum[t] += scaled(dots[t], input_scales[(first_row + t) * UNITS + unit], group);
         }

@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         if here(expert, quad_row) {
             let n = expert * N + quad_row - FIRST;
             let tile = n / 64u;
-            let quad = n % 64u / 4u;
+            let quad = quad_of(n % 64u / 4u);
             let base = select(row * SLOTS + slot, row, SPREAD) * (K / 4u);
             var part: vec4<f32>;
             for (var block = lane / 16u; block < K / 8u; block += SPLITS) {

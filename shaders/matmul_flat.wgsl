@@ -43,7 +43,7 @@ fn four(mine: f32) -> vec4<f32> {
 // One row of W after the other, so that what is between a sum and the next is soon done with.
 fn dot_codes(q: u32, quad: u32, block: u32, a: vec4<f32>, b: vec4<f32>) {
     let place = min(quad + q, LAST_QUAD);
-    var words = load_words(place >> 4u, place & 15u, block);
+    var words = load_words(place >> 4u, quad_of(place & 15u), block);
     dot_codes_of(q, &words, 0u, a, b);
     dot_codes_of(q, &words, 1u, a, b);
     dot_codes_of(q, &words, 2u, a, b);
@@ -60,7 +60,7 @@ fn dot_codes_of(q: u32, words: ptr<function, Words>, j: u32, a: vec4<f32>, b: ve
 
 fn finish_codes(q: u32, quad: u32, g: u32, total: f32) {
     let place = min(quad + q, LAST_QUAD);
-    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(place >> 4u, place & 15u, g));
+    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(place >> 4u, quad_of(place & 15u), g));
     kept[WEIGHTS + q] = vec4<f32>();
 }
 
@@ -91,7 +91,7 @@ fn add_codes(quad: u32, at: u32) {
 
 fn keep_weights(q: u32, quad: u32, block: u32) {
     let place = min(quad + q, LAST_QUAD);
-    let w = load_block(place >> 4u, place & 15u, block, groups[q]);
+    let w = load_block(place >> 4u, quad_of(place & 15u), block, groups[q]);
     let i = WEIGHTS + q * 8u;
     kept[i] = w[0];
     kept[i + 1u] = w[1];
@@ -133,7 +133,7 @@ fn add_weights(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         for (var q = 0u; q < Q; q++) {
             let place = min(quad + q, LAST_QUAD);
-            groups[q] = load_group(place >> 4u, place & 15u, g);
+            groups[q] = load_group(place >> 4u, quad_of(place & 15u), g);
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {

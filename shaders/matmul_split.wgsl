@@ -26,21 +26,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let quad = lane % 16u;
     var sum: array<vec4<f32>, T>;
     for (var block = lane / 16u; block < K / 8u; block += SPLITS) {
-        let group = load_group(tile, quad, block * 8u / GROUP);
+        let group = load_group(tile, quad_of(quad), block * 8u / GROUP);
         if T == 1u {
             // A weight that serves but once is not worth unpacking.
             let x0 = x[first_row * (K / 4u) + block * 2u];
             let x1 = x[first_row * (K / 4u) + block * 2u + 1u];
             let a = x0 * ALIGN_A;
             let b = x1 * ALIGN_B;
-            let c = load_codes(tile, quad, block);
+            let c = load_codes(tile, quad_of(quad), block);
             let part = c[0] * a.x + c[1] * a.y + c[2] * a.z + c[3] * a.w
                 + c[4] * b.x + c[5] * b.y + c[6] * b.z + c[7] * b.w;
             let total = x0 + x1;
             sum[0] += finish(part, (total.x + total.y) + (total.z + total.w), group);
             continue;
         }
-        let w = load_block(tile, quad, block, group);
+        let w = load_block(tile, quad_of(quad), block, group);
         for (var t = 0u; t < T; t++) {
             let i = (first_row + t) * (K / 4u) + block * 2u;
             let a = x[i];

@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let block = step / 8u + part;
             var w: array<vec4<f32>, 8>;
             if block < K / 8u {
-                w = load_block(tile, quad, block, load_group(tile, quad, block * 8u / GROUP));
+                w = load_block(tile, quad_of(quad), block, load_group(tile, quad_of(quad), block * 8u / GROUP));
             }
             for (var j = 0u; j < 8u; j++) {
                 weights[(part * 8u + j) * 16u + quad] = w[j];

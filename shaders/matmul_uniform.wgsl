@@ -19,6 +19,19 @@ const EACH: u32 = T / PARTS; // rows of x of a window in one part
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
 var<private> sum: array<array<vec4<f32>, Q>, T>;
+
+struct Place { tile: u32, quad: Quad }
+
+// Where the lane's quad q is, of which number `quad` is the first: half of a pair, if it has whole pairs.
+fn place_of(quad: u32, q: u32) -> Place {
+    if Q % 2u == 0u {
+        let pair = min(quad / 2u + q / 2u, LAST_QUAD / 2u);
+        return Place(pair >> 3u, half_of_pair(pair & 7u, q % 2u));
+    }
+    let number = min(quad + q, LAST_QUAD);
+    return Place(number >> 4u, quad_of(number & 15u));
+}
+
 // Which of eight columns a lane loads for all: vector and component.
 var<private> own: vec2<u32>;
 
@@ -49,8 +62,8 @@ fn add_codes(quad: u32, at: u32) {
             let a = v[0] * ALIGN_A;
             let b = v[1] * ALIGN_B;
             for (var q = 0u; q < Q; q++) {
-                let place = min(quad + q, LAST_QUAD);
-                let c = load_codes(place >> 4u, place & 15u, block);
+                let place = place_of(quad, q);
+                let c = load_codes(place.tile, place.quad, block);
                 var s = part[q];
                 s += c[0] * a.x;
                 s += c[1] * a.y;
@@ -65,8 +78,8 @@ fn add_codes(quad: u32, at: u32) {
         }
         let all = (total.x + total.y) + (total.z + total.w);
         for (var q = 0u; q < Q; q++) {
-            let place = min(quad + q, LAST_QUAD);
-            sum[0][q] += finish(part[q], all, load_group(place >> 4u, place & 15u, g));
+            let place = place_of(quad, q);
+            sum[0][q] += finish(part[q], all, load_group(place.tile, place.quad, g));
         }
     }
 }
@@ -81,15 +94,15 @@ fn add_quads(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
-            let place = min(quad + q, LAST_QUAD);
-            group[q] = load_group(place >> 4u, place & 15u, g);
+            let place = place_of(quad, q);
+            group[q] = load_group(place.tile, place.quad, g);
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
             var w: array<array<vec4<f32>, 8>, Q>;
             for (var q = 0u; q < Q; q++) {
-                let place = min(quad + q, LAST_QUAD);
-                w[q] = load_block(place >> 4u, place & 15u, block, group[q]);
+                let place = place_of(quad, q);
+                w[q] = load_block(place.tile, place.quad, block, group[q]);
             }
             for (var t = 0u; t < T; t++) {
                 let i = at + t % EACH * (K / 4u) + block * 2u;

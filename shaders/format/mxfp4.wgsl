@@ -1,14 +1,14 @@
 // MXFP4: w = state · 2^(e − 127), states 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives, 8 bits of e for 32 columns.
 // format/scaled.wgsl follows; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
 
-@group(1) @binding(0) var<storage, read> codes: array<vec4<u32>>;     // [tiles, K/8, 16 quads]
-@group(1) @binding(1) var<storage, read> exponents: array<vec4<u32>>; // [tiles, GROUPS/4 rounded up, 16 quads] 4 a word
+@group(1) @binding(0) var<storage, read> codes: array<Quads>;     // [tiles, K/8, 16 quads]
+@group(1) @binding(1) var<storage, read> exponents: array<Quads>; // [tiles, GROUPS/4 rounded up, 16 quads] 4 a word
 
 struct Group { scale: vec4<f32> }
 
 // Half of the scale, because states are counted in halves. The two least ones are no normal numbers.
-fn load_group(tile: u32, quad: u32, group: u32) -> Group {
-    let words = exponents[(tile * ((GROUPS + 3u) / 4u) + group / 4u) * 16u + quad];
+fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+    let words = words_of(exponents[place_in(tile * ((GROUPS + 3u) / 4u) + group / 4u, quad)], quad);
     let e = (words >> vec4<u32>(group % 4u * 8u)) & vec4<u32>(255u);
     let small = vec4<u32>(0x200000u) << min(e, vec4<u32>(1u));
     return Group(bitcast<vec4<f32>>(select((e - vec4<u32>(1u)) << vec4<u32>(23u), small, e < vec4<u32>(2u))));
@@ -21,8 +21,8 @@ fn doubled(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(select(size, -size, (c & vec4<u32>(8u)) != vec4<u32>(0u)));
 }
 
-fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
-    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+    let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
     return array<vec4<f32>, 8>(
         doubled(a, 0u), doubled(a, 4u), doubled(a, 8u), doubled(a, 12u),
         doubled(a, 16u), doubled(a, 20u), doubled(a, 24u), doubled(a, 28u));

@@ -1,12 +1,12 @@
 // Two f16 constants a group of columns, `first` and `second`, one word for both.
 // The contract is told in format/f16.wgsl. Expects: GROUPS (groups a row).
 
-@group(1) @binding(1) var<storage, read> constants: array<vec4<u32>>; // [tiles, GROUPS, 16 quads] first | second
+@group(1) @binding(1) var<storage, read> constants: array<Quads>; // [tiles, GROUPS, 16 quads] first | second
 
 struct Group { first: vec4<f32>, second: vec4<f32> }
 
-fn load_group(tile: u32, quad: u32, group: u32) -> Group {
-    let c = constants[(tile * GROUPS + group) * 16u + quad];
+fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+    let c = words_of(constants[place_in(tile * GROUPS + group, quad)], quad);
     let x = unpack2x16float(c.x);
     let y = unpack2x16float(c.y);
     let z = unpack2x16float(c.z);

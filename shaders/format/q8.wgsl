@@ -7,10 +7,10 @@ const MIDDLE: f32 = 128.0;
 const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f);
 const ALIGN_B: vec4<f32> = ALIGN_A;
 
-fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
-    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
-    let a = codes[i];
-    let b = codes[i + 16u];
+fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+    let words = load_words(tile, quad, block);
+    let a = words[0];
+    let b = words[1];
     return array<vec4<f32>, 8>(
         lying(a, 255u), lying(a, 255u << 8u), lying(a, 255u << 16u), last(a, 255u << 24u),
         lying(b, 255u), lying(b, 255u << 8u), lying(b, 255u << 16u), last(b, 255u << 24u));
@@ -18,9 +18,9 @@ fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
 
 alias Words = array<vec4<u32>, 2>;
 
-fn load_words(tile: u32, quad: u32, block: u32) -> Words {
-    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
-    return Words(codes[i], codes[i + 16u]);
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
+    let row = tile * (K / 4u) + block * 2u;
+    return Words(words_of(codes[place_in(row, quad)], quad), words_of(codes[place_in(row + 1u, quad)], quad));
 }
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
@@ -33,11 +33,11 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
 const DOT_BIAS: f32 = 128.0;
 
 // Columns 0 to 3, and 4 to 7.
-fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
-    let i = (tile * (K / 4u) + block * 2u) * 16u + quad;
-    return array<vec4<u32>, 2>(codes[i] ^ vec4<u32>(0x80808080u), codes[i + 16u] ^ vec4<u32>(0x80808080u));
+fn load_dots(tile: u32, quad: Quad, block: u32) -> array<vec4<u32>, 2> {
+    let words = load_words(tile, quad, block);
+    return array<vec4<u32>, 2>(words[0] ^ vec4<u32>(0x80808080u), words[1] ^ vec4<u32>(0x80808080u));
 }
 
-fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
     return place_lying(load_codes(tile, quad, block), g);
 }

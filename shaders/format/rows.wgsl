@@ -2,7 +2,7 @@
 
 alias Words = array<vec4<f32>, 8>;
 
-fn load_words(tile: u32, quad: u32, block: u32) -> Words {
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
     return load_codes(tile, quad, block);
 }
 

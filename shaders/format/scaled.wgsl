@@ -8,7 +8,7 @@ fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
     return g.scale * dot_;
 }
 
-fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
+fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
     let c = load_codes(tile, quad, block);
     return array<vec4<f32>, 8>(
         g.scale * c[0], g.scale * c[1], g.scale * c[2], g.scale * c[3],

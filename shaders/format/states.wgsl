@@ -1,14 +1,14 @@
 // One of 16 numbers at uneven distances, times an f32 scale for each group of columns.
 // format/scaled.wgsl follows; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
 
-@group(1) @binding(0) var<storage, read> codes: array<vec4<u32>>;  // [tiles, K/8, 16 quads]
+@group(1) @binding(0) var<storage, read> codes: array<Quads>;  // [tiles, K/8, 16 quads]
 @group(1) @binding(1) var<storage, read> scales: array<vec4<f32>>; // [tiles, GROUPS, 16 quads]
 @group(1) @binding(2) var<storage, read> states: array<f32>;       // [tiles, 16], the same in every tile
 
 struct Group { scale: vec4<f32> }
 
-fn load_group(tile: u32, quad: u32, group: u32) -> Group {
-    return Group(scales[(tile * GROUPS + group) * 16u + quad]);
+fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+    return Group(scales[(tile * GROUPS + group) * 16u + number_of(quad)]);
 }
 
 fn look_up(codes: vec4<u32>, shift: u32) -> vec4<f32> {
@@ -16,8 +16,8 @@ fn look_up(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(states[c.x], states[c.y], states[c.z], states[c.w]);
 }
 
-fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
-    let a = codes[(tile * (K / 8u) + block) * 16u + quad];
+fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+    let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
     return array<vec4<f32>, 8>(
         look_up(a, 0u), look_up(a, 4u), look_up(a, 8u), look_up(a, 12u),
         look_up(a, 16u), look_up(a, 20u), look_up(a, 24u), look_up(a, 28u));

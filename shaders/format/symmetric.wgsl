@@ -5,8 +5,8 @@
 
 struct Group { scale: vec4<f32> }
 
-fn load_group(tile: u32, quad: u32, group: u32) -> Group {
-    let c = constants[(tile * GROUPS + group) * 16u + quad];
+fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+    let c = constants[(tile * GROUPS + group) * 16u + number_of(quad)];
     return Group(vec4<f32>(unpack2x16float(c.x), unpack2x16float(c.y)));
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Bytes of uploads that may wait in staging memory before they are flushed.
@@ -16,6 +16,10 @@ const STAGED: u64 = 32 << 20;
 
 /// Dispatches of one submission. Windows resets a device on which one submission takes two seconds.
 const SUBMITTED: usize = 128;
+
+/// How long it may take to be told that a copy is there, once it is: another thread that waits for the device may be the one
+/// that learns of it.
+const TOLD: Duration = Duration::from_secs(60);
 
 /// Any buffer may hold activations, which some kernels read as uniforms.
 const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
@@ -68,7 +72,7 @@ struct Read {
     staging: wgpu::Buffer,
     len: u64,
     submission: wgpu::SubmissionIndex,
-    mapped: Arc<Mutex<Option<Result<(), wgpu::BufferAsyncError>>>>,
+    mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 impl Gpu {
@@ -202,10 +206,9 @@ impl Gpu {
             self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(source, offset, &staging, 0, len);
         let submission = self.device.queue().submit([encoder.finish()]);
-        let mapped = Arc::new(Mutex::new(None));
-        let done = Arc::clone(&mapped);
+        let (done, mapped) = channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            *done.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+            let _ = done.send(result);
         });
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
@@ -221,11 +224,10 @@ impl Gpu {
         let wait = wgpu::PollType::Wait { submission_index: Some(read.submission), timeout: None };
         self.device.wgpu().poll(wait).map_err(|e| self.error(format!("stopped answering: {e}")))?;
         self.device.check()?;
-        let mapped = read.mapped.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match mapped {
-            Some(Ok(())) => {}
-            Some(Err(e)) => return Err(self.error(format!("a read-back failed: {e}"))),
-            None => return Err(self.error("a read-back was not finished when the device said so")),
+        match read.mapped.recv_timeout(TOLD) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(self.error(format!("a read-back failed: {e}"))),
+            Err(_) => return Err(self.error("a read-back was not finished when the device said so")),
         }
         let bytes = match read.staging.get_mapped_range(..read.len) {
             Ok(view) => view.to_vec(),

@@ -50,7 +50,7 @@ pub use twin::{Invocation, Slot};
 pub use variant::{Product, Variant};
 
 use crate::capabilities::{Capabilities, Matrices};
-use crate::format::{Format, Part};
+use crate::format::{Format, Kind, Part};
 use crate::recording::{Const, Dispatch};
 use std::fmt::Write;
 
@@ -126,6 +126,17 @@ fn processor_threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
+/// Whether a device loads number by number, so that it should load long ones.
+fn loads_long(device: &Capabilities) -> bool {
+    device.software && device.int64
+}
+
+/// Whether it loads weights of two quads together, floats or codes. Where long numbers are in vectors of 512 bits, codes were
+/// slower by them.
+fn loads_two_quads(device: &Capabilities, float: bool) -> bool {
+    loads_long(device) && (float || !device.wide_vectors)
+}
+
 impl Needs {
     /// Whether a device has it.
     pub fn met(self, device: &Capabilities) -> bool {
@@ -197,11 +208,15 @@ impl Kernel {
         source.add("constants", &header);
         let common = wgsl!("common.wgsl");
         source.add(common.0, common.1);
-        let words = match capabilities.software && capabilities.int64 {
-            true => wgsl!("words/long.wgsl"),
-            false => wgsl!("words/plain.wgsl"),
-        };
+        let words =
+            if loads_long(capabilities) { wgsl!("words/long.wgsl") } else { wgsl!("words/plain.wgsl") };
         source.add(words.0, words.1);
+        let format = dispatch.format.and_then(Format::named);
+        if let Some(format) = format {
+            let two = loads_two_quads(capabilities, format.kind == Kind::Float);
+            let quads = if two { wgsl!("quads/two.wgsl") } else { wgsl!("quads/one.wgsl") };
+            source.add(quads.0, quads.1);
+        }
         let least = capabilities.subgroups.map_or(0, |(least, _)| least);
         let part = match self.needs {
             Needs::Reduction if least > 0 => Some(wgsl!("reduce/subgroup.wgsl")),
@@ -213,8 +228,7 @@ impl Kernel {
         if let Some((file, text)) = part {
             source.add(file, text);
         }
-        let format = dispatch.format.and_then(Format::named).map_or(&[][..], |f| f.wgsl);
-        for (file, text) in format.iter().chain(self.wgsl) {
+        for (file, text) in format.map_or(&[][..], |f| f.wgsl).iter().chain(self.wgsl) {
             source.add(file, text);
         }
         source

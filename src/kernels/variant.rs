@@ -1,7 +1,8 @@
 //! Which kernel multiplies with a weight: by rule, or by what was measured on the device.
 
-use super::{Matrix, processor_threads};
+use super::{Matrix, loads_two_quads, processor_threads};
 use crate::capabilities::{Capabilities, Matrices};
+use crate::format::Kind;
 use std::any::Any;
 use std::fmt;
 
@@ -93,6 +94,8 @@ pub(super) struct Shape {
     pub rows: usize,
     /// Floats from one row of outputs to the next.
     pub stride: usize,
+    /// Whether W is floats.
+    pub float: bool,
 }
 
 /// Most rows of x that a lane of `matmul_split` adds up side by side.
@@ -116,7 +119,8 @@ pub(super) const FLAT_WG: usize = 4;
 
 impl Shape {
     pub fn new(capacity: usize, weight: &Matrix) -> Self {
-        Shape { capacity, cols: weight.cols, rows: weight.rows, stride: weight.stride() }
+        let float = weight.shards.iter().all(|shard| shard.packing.format.kind == Kind::Float);
+        Shape { capacity, cols: weight.cols, rows: weight.rows, stride: weight.stride(), float }
     }
 
     /// The variant that serves where nothing was measured; with `dots`, of activations in 8 bits.
@@ -131,6 +135,8 @@ impl Shape {
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {
+            // Those that are loaded together; with four, each took as long or longer.
+            Some(rows) if loads_two_quads(device, self.float) => Variant::Uniform { rows, quads: 2 },
             Some(rows) => {
                 Variant::Uniform { rows, quads: self.quads(self.windows(device, rows), processor_threads()) }
             }
@@ -140,7 +146,7 @@ impl Shape {
     }
 
     /// The quads a lane of `matmul_uniform` with which a processor's threads are done first: many share what is loaded, which
-    /// takes as long as almost one quad, but must leave work for all threads.
+    /// takes as long as almost one quad, but must leave work for all threads. For devices that load one quad at a time.
     fn quads(self, windows: usize, threads: usize) -> usize {
         let cost = |&quads: &usize| {
             let groups = self.rows.div_ceil(4 * quads * UNIFORM_WG) * windows;
@@ -289,7 +295,7 @@ mod tests {
 
     #[test]
     fn variants_are_read_as_they_are_written() {
-        let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960 };
+        let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960, float: false };
         let matrices = Some(Matrices { size: 16, lanes: 32 });
         let device = Capabilities { matrices, max_workgroup_memory: 32 << 10, ..device() };
         let all = [shape.candidates(&device, false), shape.candidates(&device, true)].concat();
@@ -317,7 +323,9 @@ mod tests {
     /// Three quads where four would leave one of two threads without work, four where they do not, fewer for many threads.
     #[test]
     fn quads_leave_work_for_all_threads() {
-        let quads = |rows, threads| Shape { capacity: 8, cols: 576, rows, stride: rows }.quads(1, threads);
+        let quads = |rows, threads| {
+            Shape { capacity: 8, cols: 576, rows, stride: rows, float: false }.quads(1, threads)
+        };
         assert_eq!([quads(576, 2), quads(3072, 2), quads(49_152, 2)], [3, 4, 4]);
         assert_eq!([quads(576, 16), quads(576, 64), quads(8, 2)], [2, 1, 1]);
     }
@@ -327,7 +335,8 @@ mod tests {
     fn candidates_leave_no_row_over() {
         let device = device();
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
-            for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584 }).candidates(&device, false)
+            for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584, float: false })
+                .candidates(&device, false)
             {
                 if let Variant::Uniform { rows, .. }
                 | Variant::Flat { rows, .. }

@@ -1,0 +1,31 @@
+// A quad's words, as they are loaded: those of two neighbouring quads in four numbers, for devices that load number by number.
+// Where a kernel wants both quads, compilers see that both are one load, since which half is wanted does not tell where it is.
+
+struct Quad {
+    pair: u32, // of a tile, 0..7
+    half: u32, // 0 or 1
+}
+
+alias Quads = vec4<u64>;
+
+fn quad_of(number: u32) -> Quad {
+    return Quad(number / 2u, number % 2u);
+}
+
+fn half_of_pair(pair: u32, half: u32) -> Quad {
+    return Quad(pair, half);
+}
+
+fn number_of(quad: Quad) -> u32 {
+    return quad.pair * 2u + quad.half;
+}
+
+// Where in a plane of Quads a quad's words are, in one row of 16 quads.
+fn place_in(row: u32, quad: Quad) -> u32 {
+    return row * 8u + quad.pair;
+}
+
+fn words_of(quads: Quads, quad: Quad) -> vec4<u32> {
+    let words = select(quads.xy, quads.zw, quad.half == 1u);
+    return vec4<u32>(u32(words.x), u32(words.x >> 32u), u32(words.y), u32(words.y >> 32u));
+}

@@ -1,6 +1,7 @@
 //! The GPU, through wgpu: the only module that names it.
 //!
-//! [`adapters`] lists what there is, [`Gpu::open`] makes an [`Executor`](crate::recording::Executor) of one.
+//! [`adapters`] lists what there is, [`Gpu::open`] makes an [`Executor`](crate::recording::Executor) of one. Several on one
+//! [`Device`] share what was compiled for it.
 
 mod device;
 mod executor;

@@ -20,8 +20,10 @@ pub const UNIFORM: Kernel = Kernel {
     needs: Needs::Sharing,
     twin: uniform_twin,
     cases: || {
-        let few =
-            cases(|device, x| x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: 1 }));
+        let few = cases(|device, x| {
+            let quads = if x.capacity == 64 { 1 } else { 2 };
+            x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads })
+        });
         let many = cases(|device, x| {
             let quads = if x.capacity == 64 { 3 } else { 4 };
             x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads })

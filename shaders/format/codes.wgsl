@@ -1,4 +1,4 @@
-// What formats of integer codes share. `place` turns codes into weights; the file after this one gives it.
+// What formats of integer codes share. `place` turns codes into weights; the file after this one gives it. Follows quads/.
 
 @group(1) @binding(0) var<storage, read> codes: array<Quads>; // [tiles, words a row, 16 quads]
 

@@ -1,5 +1,6 @@
 // A quad's words, as they are loaded: those of two neighbouring quads in four numbers, for devices that load number by number.
 // Where a kernel wants both quads, compilers see that both are one load, since which half is wanted does not tell where it is.
+// Follows words/long.wgsl.
 
 struct Quad {
     pair: u32, // of a tile, 0..7
@@ -26,6 +27,5 @@ fn place_in(row: u32, quad: Quad) -> u32 {
 }
 
 fn words_of(quads: Quads, quad: Quad) -> vec4<u32> {
-    let words = select(quads.xy, quads.zw, quad.half == 1u);
-    return vec4<u32>(u32(words.x), u32(words.x >> 32u), u32(words.y), u32(words.y >> 32u));
+    return four_words(select(quads.xy, quads.zw, quad.half == 1u));
 }

@@ -16,8 +16,6 @@ pub struct Capabilities {
     pub driver: String,
     /// A GPU driver that runs on the processor. Such devices want other loops than a GPU does.
     pub software: bool,
-    /// Its processor has vectors of 512 bits.
-    pub wide_vectors: bool,
     /// `enable f16;` is accepted.
     pub f16: bool,
     /// `u64` is accepted.
@@ -65,7 +63,6 @@ impl Capabilities {
             backend: backend.to_owned(),
             driver: String::new(),
             software: false,
-            wide_vectors: false,
             f16: false,
             int64: false,
             subgroups: None,
@@ -89,7 +86,6 @@ impl Capabilities {
         Capabilities {
             driver: self.driver.clone(),
             software: self.software,
-            wide_vectors: self.wide_vectors,
             max_binding: self.max_binding.min(promised.max_binding),
             max_buffer: self.max_buffer.min(promised.max_buffer),
             max_uniform: self.max_uniform.min(promised.max_uniform),

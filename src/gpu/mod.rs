@@ -85,7 +85,6 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         backend: info.backend.to_str().to_owned(),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
         software,
-        wide_vectors: software && wide_vectors(),
         f16: has(wgpu::Features::SHADER_F16),
         int64: has(wgpu::Features::SHADER_INT64),
         subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
@@ -105,14 +104,6 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         // A software device allocates from the machine's memory; of others nothing portable tells.
         free_memory: if software { crate::memory::available() } else { None },
     }
-}
-
-/// Whether this machine's processor has vectors of 512 bits.
-fn wide_vectors() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512f");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// Matrix units that kernels can use: of halves, adding up floats, with subgroups of one size.

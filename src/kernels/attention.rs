@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, Needs, Scale, processor_threads, wgsl};
+use super::{Access, Case, Invocation, Kernel, NONE, Needs, Scale, wgsl};
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -195,7 +195,7 @@ impl Recorder<'_> {
 
 /// Lanes of `attention_lane` that keep a processor busy.
 fn lanes() -> usize {
-    LANES * GROUPS_A_THREAD * processor_threads()
+    LANES * GROUPS_A_THREAD * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// The slices of a row's keys that are not empty, as slices.wgsl has them.

@@ -50,7 +50,7 @@ pub use twin::{Invocation, Slot};
 pub use variant::{Product, Variant};
 
 use crate::capabilities::{Capabilities, Matrices};
-use crate::format::{Format, Kind, Part};
+use crate::format::{Format, Part};
 use crate::recording::{Const, Dispatch};
 use std::fmt::Write;
 
@@ -121,20 +121,9 @@ pub enum Needs {
     Matrices,
 }
 
-/// Threads of the processor that the lanes of a software device share.
-fn processor_threads() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from)
-}
-
 /// Whether a device loads number by number, so that it should load long ones.
 fn loads_long(device: &Capabilities) -> bool {
     device.software && device.int64
-}
-
-/// Whether it loads weights of two quads together, floats or codes. Where long numbers are in vectors of 512 bits, codes were
-/// slower by them.
-fn loads_two_quads(device: &Capabilities, float: bool) -> bool {
-    loads_long(device) && (float || !device.wide_vectors)
 }
 
 impl Needs {
@@ -212,9 +201,9 @@ impl Kernel {
             if loads_long(capabilities) { wgsl!("words/long.wgsl") } else { wgsl!("words/plain.wgsl") };
         source.add(words.0, words.1);
         let format = dispatch.format.and_then(Format::named);
-        if let Some(format) = format {
-            let two = loads_two_quads(capabilities, format.kind == Kind::Float);
-            let quads = if two { wgsl!("quads/two.wgsl") } else { wgsl!("quads/one.wgsl") };
+        if format.is_some() {
+            let quads =
+                if loads_long(capabilities) { wgsl!("quads/two.wgsl") } else { wgsl!("quads/one.wgsl") };
             source.add(quads.0, quads.1);
         }
         let least = capabilities.subgroups.map_or(0, |(least, _)| least);

@@ -1,8 +1,7 @@
 //! Which kernel multiplies with a weight: by rule, or by what was measured on the device.
 
-use super::{Matrix, loads_two_quads, processor_threads};
+use super::Matrix;
 use crate::capabilities::{Capabilities, Matrices};
-use crate::format::Kind;
 use std::any::Any;
 use std::fmt;
 
@@ -90,12 +89,8 @@ pub(super) struct Shape {
     pub capacity: usize,
     /// Columns of W.
     pub cols: usize,
-    /// Rows of W.
-    pub rows: usize,
     /// Floats from one row of outputs to the next.
     pub stride: usize,
-    /// Whether W is floats.
-    pub float: bool,
 }
 
 /// Most rows of x that a lane of `matmul_split` adds up side by side.
@@ -119,8 +114,7 @@ pub(super) const FLAT_WG: usize = 4;
 
 impl Shape {
     pub fn new(capacity: usize, weight: &Matrix) -> Self {
-        let float = weight.shards.iter().all(|shard| shard.packing.format.kind == Kind::Float);
-        Shape { capacity, cols: weight.cols, rows: weight.rows, stride: weight.stride(), float }
+        Shape { capacity, cols: weight.cols, stride: weight.stride() }
     }
 
     /// The variant that serves where nothing was measured; with `dots`, of activations in 8 bits.
@@ -135,24 +129,11 @@ impl Shape {
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {
-            // Those that are loaded together; with four, each took as long or longer.
-            Some(rows) if loads_two_quads(device, self.float) => Variant::Uniform { rows, quads: 2 },
-            Some(rows) => {
-                Variant::Uniform { rows, quads: self.quads(self.windows(device, rows), processor_threads()) }
-            }
+            // Those that llvmpipe loads together; with four, each took as long or longer.
+            Some(rows) => Variant::Uniform { rows, quads: 2 },
             None if self.capacity <= MOST_ROWS || device.software => self.split(16),
             None => Variant::Tile,
         }
-    }
-
-    /// The quads a lane of `matmul_uniform` with which a processor's threads are done first: many share what is loaded, which
-    /// takes as long as almost one quad, but must leave work for all threads. For devices that load one quad at a time.
-    fn quads(self, windows: usize, threads: usize) -> usize {
-        let cost = |&quads: &usize| {
-            let groups = self.rows.div_ceil(4 * quads * UNIFORM_WG) * windows;
-            groups.div_ceil(threads) * (10 * quads + 9)
-        };
-        (1..=MOST_QUADS).rev().min_by_key(cost).unwrap_or(1)
     }
 
     /// Every variant that is right for the shape, the usual one first.
@@ -295,7 +276,7 @@ mod tests {
 
     #[test]
     fn variants_are_read_as_they_are_written() {
-        let shape = Shape { capacity: 64, cols: 576, rows: 960, stride: 960, float: false };
+        let shape = Shape { capacity: 64, cols: 576, stride: 960 };
         let matrices = Some(Matrices { size: 16, lanes: 32 });
         let device = Capabilities { matrices, max_workgroup_memory: 32 << 10, ..device() };
         let all = [shape.candidates(&device, false), shape.candidates(&device, true)].concat();
@@ -320,24 +301,12 @@ mod tests {
         }
     }
 
-    /// Three quads where four would leave one of two threads without work, four where they do not, fewer for many threads.
-    #[test]
-    fn quads_leave_work_for_all_threads() {
-        let quads = |rows, threads| {
-            Shape { capacity: 8, cols: 576, rows, stride: rows, float: false }.quads(1, threads)
-        };
-        assert_eq!([quads(576, 2), quads(3072, 2), quads(49_152, 2)], [3, 4, 4]);
-        assert_eq!([quads(576, 16), quads(576, 64), quads(8, 2)], [2, 1, 1]);
-    }
-
     /// Whatever the shape, rows at a time divide the capacity.
     #[test]
     fn candidates_leave_no_row_over() {
         let device = device();
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
-            for variant in (Shape { capacity, cols: 1536, rows: 577, stride: 584, float: false })
-                .candidates(&device, false)
-            {
+            for variant in (Shape { capacity, cols: 1536, stride: 584 }).candidates(&device, false) {
                 if let Variant::Uniform { rows, .. }
                 | Variant::Flat { rows, .. }
                 | Variant::Split { rows, .. } = variant

@@ -7,21 +7,23 @@
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<f32>;         // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var<storage, read> keys: array<Four>; // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(4) var<storage, read> values: array<Four>; // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(3) var<storage, read> keys: array<Stored>;    // [pages, KV_HEADS, HALF, PAGE]
+@group(0) @binding(4) var<storage, read> values: array<Stored>;  // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const TEAMS: u32 = HEADS / TEAM;
 const TILES: u32 = ROWS / TILE;
 const QUERIES: u32 = TILE * TEAM; // of row 0 all heads, and so on
 // In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in memory.
-const STEP: u32 = select(4u, 8u, HALF % 8u == 0u);
+const STEP: u32 = 8u;
 const STEPS: u32 = HALF / STEP;
-const FOURS: u32 = HALF / 4u;
-const PER: u32 = STEP / 4u;
+
+const_assert HALF % STEP == 0u && PAGE % 8u == 0u;
 
 // Whether eight lanes, whose rows are neighbours, load keys and values for each other.
-const TOGETHER: bool = ALIKE && SHARED && TILES % 8u == 0u && HALF % 8u == 0u;
+const TOGETHER: bool = ALIKE && SHARED && TILES % 8u == 0u;
+
+const LOWEST: f32 = -3.0e38;
 
 // Four pairs of halves: the first of each, and the second.
 fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
@@ -30,6 +32,10 @@ fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
     let c = unpack2x16float(words.z);
     let d = unpack2x16float(words.w);
     return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
+}
+
+fn capped(s: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
 }
 
 @compute @workgroup_size(WG)
@@ -44,7 +50,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
     let first_row = item % TILES * TILE;
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
     var query: array<array<array<vec2<f32>, STEP>, STEPS>, QUERIES>;
-    var sum: array<array<array<array<vec2<f32>, 4>, PER>, STEPS>, QUERIES>;
+    var sum: array<array<array<array<vec2<f32>, 4>, 2>, STEPS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;
     for (var h = 0u; h < QUERIES; h++) {
@@ -55,7 +61,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 query[h][j][i] = vec2<f32>(q[at], q[at + HALF]) * SCALE;
             }
         }
-        maximum[h] = -3.0e38;
+        maximum[h] = LOWEST;
     }
     // Rows of one sequence at a time, which share its keys: mostly that is all of them.
     var least = 0u;
@@ -87,92 +93,108 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         if TOGETHER {
             all = vec2<u32>(least_of_all(all.x), NONE - least_of_all(NONE - all.y));
         }
-        // Four keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Scores
+        // Eight keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Scores
         // of those that nobody sees do not count, and instead of their values the nearest that somebody sees weigh nothing:
         // nothing times what a page held before need not be nothing.
-        for (var four = all.x / 4u * 4u; four < all.y; four += 4u) {
-            let page = pages[sequence * MAX_PAGES + four / PAGE] * KV_HEADS + kv_head;
-            let keys_ = four + vec4<u32>(0u, 1u, 2u, 3u);
-            let token = clamp(keys_, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
-            let k = (page * HALF * PAGE + four % PAGE) / 4u;
-            var score: array<vec4<f32>, QUERIES>;
+        for (var eight = all.x / 8u * 8u; eight < all.y; eight += 8u) {
+            let page = pages[sequence * MAX_PAGES + eight / PAGE] * KV_HEADS + kv_head;
+            let k = (page * HALF * PAGE + eight % PAGE) / 8u;
+            var score: array<array<vec4<f32>, 2>, QUERIES>;
             for (var j = 0u; j < STEPS; j++) {
-                if TOGETHER {
-                    let own_pairs = four_pairs(four_words(keys[k + (j * STEP + lane.id) * (PAGE / 4u)]));
-                    let first = share_vectors(own_pairs[0]);
-                    let second = share_vectors(own_pairs[1]);
-                    for (var i = 0u; i < STEP; i++) {
-                        for (var h = 0u; h < QUERIES; h++) {
-                            score[h] += query[h][j][i].x * first[i % 8u] + query[h][j][i].y * second[i % 8u];
+                for (var half = 0u; half < 2u; half++) {
+                    if TOGETHER {
+                        let own = k + (j * STEP + lane.id) * (PAGE / 8u);
+                        let own_pairs = four_pairs(four_words(keys[place_of_half(own, half)], half));
+                        let first = share_vectors(own_pairs[0]);
+                        let second = share_vectors(own_pairs[1]);
+                        for (var i = 0u; i < STEP; i++) {
+                            for (var h = 0u; h < QUERIES; h++) {
+                                score[h][half] += query[h][j][i].x * first[i] + query[h][j][i].y * second[i];
+                            }
                         }
-                    }
-                } else {
-                    for (var i = 0u; i < STEP; i++) {
-                        let pairs = four_pairs(four_words(keys[k + (j * STEP + i) * (PAGE / 4u)]));
-                        for (var h = 0u; h < QUERIES; h++) {
-                            score[h] += query[h][j][i].x * pairs[0] + query[h][j][i].y * pairs[1];
+                    } else {
+                        for (var i = 0u; i < STEP; i++) {
+                            let place = k + (j * STEP + i) * (PAGE / 8u);
+                            let pairs = four_pairs(four_words(keys[place_of_half(place, half)], half));
+                            for (var h = 0u; h < QUERIES; h++) {
+                                score[h][half] += query[h][j][i].x * pairs[0] + query[h][j][i].y * pairs[1];
+                            }
                         }
                     }
                 }
             }
-            var weight: array<vec4<f32>, QUERIES>;
+            let near = eight + vec4<u32>(0u, 1u, 2u, 3u);
+            let far = near + 4u;
+            var weight: array<array<vec4<f32>, 2>, QUERIES>;
             for (var h = 0u; h < QUERIES; h++) {
-                let s = score[h];
                 let mine = seen[h / TEAM];
-                let inside = keys_ >= vec4<u32>(mine.x) & keys_ < vec4<u32>(mine.y);
-                let capped = select(
-                    vec4<f32>(-3.0e38), vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w)), inside);
-                let most = max(max(capped.x, capped.y), max(capped.z, capped.w));
+                let near_inside = near >= vec4<u32>(mine.x) & near < vec4<u32>(mine.y);
+                let far_inside = far >= vec4<u32>(mine.x) & far < vec4<u32>(mine.y);
+                let near_score = select(vec4<f32>(LOWEST), capped(score[h][0]), near_inside);
+                let far_score = select(vec4<f32>(LOWEST), capped(score[h][1]), far_inside);
+                let either = max(near_score, far_score);
+                let most = max(max(either.x, either.y), max(either.z, either.w));
                 if most > maximum[h] {
                     let fade = exp(maximum[h] - most);
                     total[h] *= fade;
                     for (var j = 0u; j < STEPS; j++) {
-                        for (var p = 0u; p < PER; p++) {
+                        for (var half = 0u; half < 2u; half++) {
                             for (var c = 0u; c < 4u; c++) {
-                                sum[h][j][p][c] *= fade;
+                                sum[h][j][half][c] *= fade;
                             }
                         }
                     }
                     maximum[h] = most;
                 }
-                weight[h] = select(vec4<f32>(), exp(capped - maximum[h]), inside);
-                total[h] += (weight[h].x + weight[h].y) + (weight[h].z + weight[h].w);
+                weight[h][0] = select(vec4<f32>(), exp(near_score - maximum[h]), near_inside);
+                weight[h][1] = select(vec4<f32>(), exp(far_score - maximum[h]), far_inside);
+                let both = weight[h][0] + weight[h][1];
+                total[h] += (both.x + both.y) + (both.z + both.w);
             }
-            let v = (page * PAGE + token) * FOURS;
+            let v = page * PAGE;
+            let near_token = clamp(near, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
+            let far_token = clamp(far, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
+            let own_token = clamp(eight + lane.id, all.x, all.y - 1u) % PAGE;
             for (var j = 0u; j < STEPS; j++) {
-                if TOGETHER {
-                    // A lane has one of four tokens, and of two quads of its pairs one.
-                    let own_pairs = four_pairs(four_words(values[v[lane.id % 4u] + j * PER + lane.id / 4u]));
-                    let first = share_vectors(own_pairs[0]);
-                    let second = share_vectors(own_pairs[1]);
-                    for (var p = 0u; p < PER; p++) {
-                        let i = p % 2u * 4u;
+                for (var half = 0u; half < 2u; half++) {
+                    if TOGETHER {
+                        let own = (v + own_token) * STEPS + j;
+                        let own_pairs = four_pairs(four_words(values[place_of_half(own, half)], half));
+                        let first = share_vectors(own_pairs[0]);
+                        let second = share_vectors(own_pairs[1]);
                         for (var c = 0u; c < 4u; c++) {
                             for (var h = 0u; h < QUERIES; h++) {
-                                let w = weight[h];
-                                sum[h][j][p][c] += vec2<f32>(
-                                    w.x * first[i][c] + w.y * first[i + 1u][c]
-                                        + w.z * first[i + 2u][c] + w.w * first[i + 3u][c],
-                                    w.x * second[i][c] + w.y * second[i + 1u][c]
-                                        + w.z * second[i + 2u][c] + w.w * second[i + 3u][c]);
+                                let w = weight[h][0];
+                                let u = weight[h][1];
+                                sum[h][j][half][c] += vec2<f32>(
+                                    w.x * first[0][c] + w.y * first[1][c] + w.z * first[2][c] + w.w * first[3][c]
+                                        + u.x * first[4][c] + u.y * first[5][c] + u.z * first[6][c] + u.w * first[7][c],
+                                    w.x * second[0][c] + w.y * second[1][c] + w.z * second[2][c] + w.w * second[3][c]
+                                        + u.x * second[4][c] + u.y * second[5][c] + u.z * second[6][c]
+                                        + u.w * second[7][c]);
                             }
                         }
-                    }
-                } else {
-                    for (var p = 0u; p < PER; p++) {
-                        let i = j * PER + p;
-                        let first = four_words(values[v.x + i]);
-                        let second = four_words(values[v.y + i]);
-                        let third = four_words(values[v.z + i]);
-                        let fourth = four_words(values[v.w + i]);
+                    } else {
+                        let to = (v + near_token) * STEPS + j;
+                        let further = (v + far_token) * STEPS + j;
+                        let a = four_words(values[place_of_half(to.x, half)], half);
+                        let b = four_words(values[place_of_half(to.y, half)], half);
+                        let d = four_words(values[place_of_half(to.z, half)], half);
+                        let e = four_words(values[place_of_half(to.w, half)], half);
+                        let f = four_words(values[place_of_half(further.x, half)], half);
+                        let g = four_words(values[place_of_half(further.y, half)], half);
+                        let m = four_words(values[place_of_half(further.z, half)], half);
+                        let n = four_words(values[place_of_half(further.w, half)], half);
                         for (var c = 0u; c < 4u; c++) {
-                            let a = unpack2x16float(first[c]);
-                            let b = unpack2x16float(second[c]);
-                            let d = unpack2x16float(third[c]);
-                            let e = unpack2x16float(fourth[c]);
+                            let pair = array<vec2<f32>, 8>(
+                                unpack2x16float(a[c]), unpack2x16float(b[c]), unpack2x16float(d[c]),
+                                unpack2x16float(e[c]), unpack2x16float(f[c]), unpack2x16float(g[c]),
+                                unpack2x16float(m[c]), unpack2x16float(n[c]));
                             for (var h = 0u; h < QUERIES; h++) {
-                                let w = weight[h];
-                                sum[h][j][p][c] += w.x * a + w.y * b + w.z * d + w.w * e;
+                                let w = weight[h][0];
+                                let u = weight[h][1];
+                                sum[h][j][half][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
+                                    + u.x * pair[4] + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
                             }
                         }
                     }
@@ -189,11 +211,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 let to = place_of(r, team * TEAM + h % TEAM, split);
                 let scale = select(1.0, 1.0 / total[h], SPLITS == 1u);
                 for (var j = 0u; j < STEPS; j++) {
-                    for (var p = 0u; p < PER; p++) {
+                    for (var half = 0u; half < 2u; half++) {
                         for (var c = 0u; c < 4u; c++) {
-                            let i = to + (j * PER + p) * 4u + c;
-                            out[i] = sum[h][j][p][c].x * scale;
-                            out[i + HALF] = sum[h][j][p][c].y * scale;
+                            let i = to + (j * 2u + half) * 4u + c;
+                            out[i] = sum[h][j][half][c].x * scale;
+                            out[i + HALF] = sum[h][j][half][c].y * scale;
                         }
                     }
                 }

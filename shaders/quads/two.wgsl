@@ -1,13 +1,11 @@
-// A quad's words, as they are loaded: those of two neighbouring quads in four numbers, for devices that load number by number.
-// Where a kernel wants both quads, compilers see that both are one load, since which half is wanted does not tell where it is.
-// Follows words/long.wgsl.
+// A quad's words, as they are loaded: those of two neighbouring quads are one load. Follows words/long.wgsl.
 
 struct Quad {
     pair: u32, // of a tile, 0..7
     half: u32, // 0 or 1
 }
 
-alias Quads = vec4<u64>;
+alias Quads = Stored;
 
 fn quad_of(number: u32) -> Quad {
     return Quad(number / 2u, number % 2u);
@@ -27,5 +25,5 @@ fn place_in(row: u32, quad: Quad) -> u32 {
 }
 
 fn words_of(quads: Quads, quad: Quad) -> vec4<u32> {
-    return four_words(select(quads.xy, quads.zw, quad.half == 1u));
+    return four_words(quads, quad.half);
 }

@@ -65,6 +65,9 @@ const LANE_TILE: usize = 2;
 /// them, and take longer for twice as many than for twice as many kernels.
 const LANE_PAIRS: usize = 256;
 
+/// Sizes of heads of `attention_lane` are multiples of this: it loads eight pairs of a value at a time.
+const LANE_STEP: usize = 16;
+
 /// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
 
@@ -133,8 +136,7 @@ impl Recorder<'_> {
         cache: &Cache,
     ) -> Buffer {
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
-        // It loads four pairs of a value at a time.
-        let lane = self.capabilities.software && cache.head_dim.is_multiple_of(8);
+        let lane = self.capabilities.software && cache.head_dim.is_multiple_of(LANE_STEP);
         let team = cache.team(lane);
         let (most, enough) = match lane {
             true => (LANE_TILE.min(LANE_PAIRS / (team * cache.head_dim / 2)), lanes()),
@@ -343,6 +345,7 @@ fn cases(lane: bool) -> Vec<Case> {
         (3, 1, 80, 0, 0.0),
         (2, 2, 256, 40, 0.0),
         (12, 1, 24, 0, 0.0),
+        (12, 1, 48, 0, 0.0),
         (11, 1, 256, 0, 0.0),
         (16, 2, 128, 0, 0.0),
         (8, 2, 96, 20, 0.0),
@@ -357,7 +360,10 @@ fn cases(lane: bool) -> Vec<Case> {
         ((2, 1, 128, 40, 1.5), 4, 1),
         ((4, 4, 16, 0, 0.0), 8, 3),
     ];
-    whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled).map(case).collect()
+    let fits = |((_, _, head_dim, ..), ..): &((usize, usize, usize, usize, f32), usize, usize)| {
+        !lane || head_dim.is_multiple_of(LANE_STEP)
+    };
+    whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled).filter(fits).map(case).collect()
 }
 
 fn merge_cases() -> Vec<Case> {

@@ -1,26 +1,31 @@
-// out[t, n] (+)= Σ_k x[t, k] · W[n, k] for up to 16 rows t: for devices of few lanes, whose compilers unroll no loop.
+// out[t, n] (+)= Σ_k x[t, k] · W[n, k] for T rows t: for devices of few lanes, whose compilers unroll no loop.
 //
-// One lane owns Q quads, 4·Q rows of W, and loops over all of k. Sums, and the weights that all rows of x share, lie in one
-// array that is indexed by constants alone: loops over rows and quads are written out. Such an array is memory that costs an
-// instruction to read. Variables would cost more: a compiler that has few registers gives them to what lives longest, and spills
-// all between. A lane loads one of four columns of x, and quad operations hand it to the others.
+// One lane owns Q quads, 4·Q rows of W. For several rows of x it unpacks a chunk of columns of them, and then goes over the rows
+// of x. Weights lie in an array that is indexed by constants alone, since loops over columns and quads are written out: such an
+// array is memory that costs an instruction to read. Variables would cost more: a compiler that has few registers gives them to
+// what lives longest, and spills all between. The loop over rows of x is not written out, so that its code stays in the
+// processor's cache for instructions; its sums are in the array too, and cost tens of instructions each. A lane loads one of four
+// columns of x, and quad operations hand it to the others.
 //
-// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T (at most 16), Q (at most 4), ADD,
-// GROUP, GROUPS, WG; a format. Grid: (lanes / WG, rows of x / T).
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 4), ADD, GROUP, GROUPS,
+// WG; a format. Grid: (lanes / WG, rows of x / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // [rows of x, K]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;   // [rows of x, STRIDE]
 
 // No more of them are written out.
-const_assert T <= 16u && Q <= 4u;
+const_assert Q <= 4u;
+
+// Columns of weights that are unpacked at a time.
+const CHUNK: u32 = 32u;
 
 // Lanes behind the last quad of the last tile take that one.
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
-// Sums [T, Q], then eight columns of weights [Q, 8]; for one row of x, sums of a group [Q].
+// Sums [T, Q], then a chunk of weights [Q, CHUNK]; for one row of x, sums of a group [Q].
 const WEIGHTS: u32 = T * Q;
-var<private> kept: array<vec4<f32>, WEIGHTS + Q * 8u>;
+var<private> kept: array<vec4<f32>, WEIGHTS + select(Q * CHUNK, Q, T == 1u)>;
 
 var<private> groups: array<Group, Q>;
 
@@ -89,10 +94,20 @@ fn add_codes(quad: u32, at: u32) {
     }
 }
 
-fn keep_weights(q: u32, quad: u32, block: u32) {
+// Eight columns of weights of quad q, from column c of a chunk on; behind the last column they are nothing.
+fn keep_block(q: u32, quad: u32, block: u32, c: u32) {
+    let i = WEIGHTS + q * CHUNK + c;
+    if K % CHUNK != 0u && block >= K / 8u {
+        for (var column = 0u; column < 8u; column++) {
+            kept[i + column] = vec4<f32>();
+        }
+        return;
+    }
     let place = min(quad + q, LAST_QUAD);
+    if c == 0u || GROUP % CHUNK != 0u {
+        groups[q] = load_group(place >> 4u, quad_of(place & 15u), block * 8u / GROUP);
+    }
     let w = load_block(place >> 4u, quad_of(place & 15u), block, groups[q]);
-    let i = WEIGHTS + q * 8u;
     kept[i] = w[0];
     kept[i + 1u] = w[1];
     kept[i + 2u] = w[2];
@@ -103,61 +118,92 @@ fn keep_weights(q: u32, quad: u32, block: u32) {
     kept[i + 7u] = w[7];
 }
 
-// One row of W after the other, so that what is between a sum and the next is soon done with.
-fn dot_weights(t: u32, q: u32, a: vec4<f32>, b: vec4<f32>) {
-    dot_weights_of(t * Q + q, WEIGHTS + q * 8u, 0u, a, b);
-    dot_weights_of(t * Q + q, WEIGHTS + q * 8u, 1u, a, b);
-    dot_weights_of(t * Q + q, WEIGHTS + q * 8u, 2u, a, b);
-    dot_weights_of(t * Q + q, WEIGHTS + q * 8u, 3u, a, b);
+fn keep_weights(q: u32, quad: u32, block: u32) {
+    keep_block(q, quad, block, 0u);
+    keep_block(q, quad, block + 1u, 8u);
+    keep_block(q, quad, block + 2u, 16u);
+    keep_block(q, quad, block + 3u, 24u);
 }
 
-fn dot_weights_of(s: u32, i: u32, j: u32, a: vec4<f32>, b: vec4<f32>) {
-    kept[s][j] = kept[s][j]
-        + a.x * kept[i][j] + a.y * kept[i + 1u][j] + a.z * kept[i + 2u][j] + a.w * kept[i + 3u][j]
-        + b.x * kept[i + 4u][j] + b.y * kept[i + 5u][j] + b.z * kept[i + 6u][j] + b.w * kept[i + 7u][j];
+// Two columns of row j, from i on. Weights are loaded before the first is used: else compilers take each for an operand in
+// memory, whose product needs a copy of the other one.
+fn dot_two(i: u32, j: u32, a: f32, b: f32) -> f32 {
+    let x = kept[i][j];
+    let y = kept[i + 1u][j];
+    return x * a + y * b;
 }
 
-fn add_row(t: u32, at: u32) {
-    if t < T {
-        let a = four(x[at + t * K]);
-        let b = four(x[at + t * K + 4u]);
-        dot_weights(t, 0u, a, b);
-        if Q > 1u { dot_weights(t, 1u, a, b); }
-        if Q > 2u { dot_weights(t, 2u, a, b); }
-        if Q > 3u { dot_weights(t, 3u, a, b); }
+fn dot_row(i: u32, j: u32, a: vec4<f32>, b: vec4<f32>, sum: f32) -> f32 {
+    return sum + dot_two(i, j, a.x, a.y) + dot_two(i + 2u, j, a.z, a.w)
+        + dot_two(i + 4u, j, b.x, b.y) + dot_two(i + 6u, j, b.z, b.w);
+}
+
+// Sums of the four rows of quad q with eight more columns, from column c of a chunk on.
+fn dot_rows(q: u32, c: u32, a: vec4<f32>, b: vec4<f32>, sums: vec4<f32>) -> vec4<f32> {
+    let i = WEIGHTS + q * CHUNK + c;
+    return vec4<f32>(
+        dot_row(i, 0u, a, b, sums.x), dot_row(i, 1u, a, b, sums.y), dot_row(i, 2u, a, b, sums.z),
+        dot_row(i, 3u, a, b, sums.w));
+}
+
+// Four columns of a row of x that starts at `at`; what is behind its last column does not count.
+fn columns(at: u32, column: u32) -> vec4<f32> {
+    if K % CHUNK == 0u {
+        return four(x[at + column]);
     }
+    return four(x[at + min(column, K - 4u)]);
 }
 
 // For several rows of x: by weights, each of which serves all of them.
 fn add_weights(quad: u32, at: u32) {
-    for (var g = 0u; g < GROUPS; g++) {
-        for (var q = 0u; q < Q; q++) {
-            let place = min(quad + q, LAST_QUAD);
-            groups[q] = load_group(place >> 4u, quad_of(place & 15u), g);
-        }
-        let end = min((g + 1u) * GROUP, K) / 8u;
-        for (var block = g * GROUP / 8u; block < end; block++) {
-            keep_weights(0u, quad, block);
-            if Q > 1u { keep_weights(1u, quad, block); }
-            if Q > 2u { keep_weights(2u, quad, block); }
-            if Q > 3u { keep_weights(3u, quad, block); }
-            let i = at + block * 8u;
-            add_row(0u, i);
-            add_row(1u, i);
-            add_row(2u, i);
-            add_row(3u, i);
-            add_row(4u, i);
-            add_row(5u, i);
-            add_row(6u, i);
-            add_row(7u, i);
-            add_row(8u, i);
-            add_row(9u, i);
-            add_row(10u, i);
-            add_row(11u, i);
-            add_row(12u, i);
-            add_row(13u, i);
-            add_row(14u, i);
-            add_row(15u, i);
+    for (var column = 0u; column < K; column += CHUNK) {
+        keep_weights(0u, quad, column / 8u);
+        if Q > 1u { keep_weights(1u, quad, column / 8u); }
+        if Q > 2u { keep_weights(2u, quad, column / 8u); }
+        if Q > 3u { keep_weights(3u, quad, column / 8u); }
+        for (var t = 0u; t < T; t++) {
+            let row = at + t * K;
+            var s0: vec4<f32>;
+            var s1: vec4<f32>;
+            var s2: vec4<f32>;
+            var s3: vec4<f32>;
+            {
+                let a = columns(row, column);
+                let b = columns(row, column + 4u);
+                s0 = dot_rows(0u, 0u, a, b, s0);
+                if Q > 1u { s1 = dot_rows(1u, 0u, a, b, s1); }
+                if Q > 2u { s2 = dot_rows(2u, 0u, a, b, s2); }
+                if Q > 3u { s3 = dot_rows(3u, 0u, a, b, s3); }
+            }
+            {
+                let a = columns(row, column + 8u);
+                let b = columns(row, column + 12u);
+                s0 = dot_rows(0u, 8u, a, b, s0);
+                if Q > 1u { s1 = dot_rows(1u, 8u, a, b, s1); }
+                if Q > 2u { s2 = dot_rows(2u, 8u, a, b, s2); }
+                if Q > 3u { s3 = dot_rows(3u, 8u, a, b, s3); }
+            }
+            {
+                let a = columns(row, column + 16u);
+                let b = columns(row, column + 20u);
+                s0 = dot_rows(0u, 16u, a, b, s0);
+                if Q > 1u { s1 = dot_rows(1u, 16u, a, b, s1); }
+                if Q > 2u { s2 = dot_rows(2u, 16u, a, b, s2); }
+                if Q > 3u { s3 = dot_rows(3u, 16u, a, b, s3); }
+            }
+            {
+                let a = columns(row, column + 24u);
+                let b = columns(row, column + 28u);
+                s0 = dot_rows(0u, 24u, a, b, s0);
+                if Q > 1u { s1 = dot_rows(1u, 24u, a, b, s1); }
+                if Q > 2u { s2 = dot_rows(2u, 24u, a, b, s2); }
+                if Q > 3u { s3 = dot_rows(3u, 24u, a, b, s3); }
+            }
+            let s = t * Q;
+            kept[s] = kept[s] + s0;
+            if Q > 1u { kept[s + 1u] = kept[s + 1u] + s1; }
+            if Q > 2u { kept[s + 2u] = kept[s + 2u] + s2; }
+            if Q > 3u { kept[s + 3u] = kept[s + 3u] + s3; }
         }
     }
 }

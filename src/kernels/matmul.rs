@@ -32,7 +32,7 @@ pub const UNIFORM: Kernel = Kernel {
     },
 };
 
-/// Loops written out: for devices of few lanes, whose compilers unroll none.
+/// Columns written out: for devices of few lanes, whose compilers unroll no loop.
 pub const FLAT: Kernel = Kernel {
     name: "matmul_flat",
     wgsl: &[wgsl!("matmul_flat.wgsl")],
@@ -40,12 +40,12 @@ pub const FLAT: Kernel = Kernel {
     needs: Needs::Quads,
     twin,
     cases: || {
-        // On devices of many lanes it is right too, but takes minutes to compile for as many rows.
+        // On devices of many lanes it is right too, but takes long to compile.
         let few = cases(|device, x| {
             Needs::Quads.met(device).then(|| x.flat(2, if x.capacity == 64 { 3 } else { 1 }))
         });
         let many =
-            cases(|device, x| few_lanes(device).then(|| x.flat(16, if x.capacity == 64 { 3 } else { 4 })));
+            cases(|device, x| few_lanes(device).then(|| x.flat(64, if x.capacity == 64 { 2 } else { 4 })));
         few.into_iter().chain(many).collect()
     },
 };

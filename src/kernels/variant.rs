@@ -100,8 +100,8 @@ const MOST_ROWS: usize = 8;
 /// kernels of a model compile in 11 seconds instead of 14; twice as many are hardly faster, and take twice as long to compile.
 const UNIFORM_ROWS: usize = 16;
 
-/// Most rows of x that are written out in `matmul_flat`.
-const FLAT_ROWS: usize = 16;
+/// Most rows of x that share what a lane of `matmul_flat` unpacks.
+const FLAT_ROWS: usize = 64;
 
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
@@ -124,8 +124,8 @@ impl Shape {
             return if few { self.dot(16) } else { Variant::DotTile };
         }
         if few_lanes(device) && device.software {
-            // For one row, more quads were measured to be slower.
-            return self.flat(FLAT_ROWS, if self.divisor(FLAT_ROWS) == 1 { 2 } else { MOST_QUADS });
+            // More quads were measured to be slower, one row or several: their code leaves the processor's cache.
+            return self.flat(FLAT_ROWS, if self.divisor(FLAT_ROWS) == 1 { 2 } else { 3 });
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {

@@ -40,9 +40,10 @@ pub const FLAT: Kernel = Kernel {
     needs: Needs::Quads,
     twin,
     cases: || {
-        // On devices of many lanes it is right too, but takes long to compile.
+        // On devices of many lanes it is right too, but takes long to compile: fewer cases there.
         let few = cases(|device, x| {
-            Needs::Quads.met(device).then(|| x.flat(2, if x.capacity == 64 { 3 } else { 1 }))
+            let possible = few_lanes(device) || (Needs::Quads.met(device) && x.capacity <= 8);
+            possible.then(|| x.flat(2, if x.capacity == 64 { 3 } else { 1 }))
         });
         let many =
             cases(|device, x| few_lanes(device).then(|| x.flat(64, if x.capacity == 64 { 2 } else { 4 })));

@@ -154,6 +154,20 @@ fn columns(at: u32, column: u32) -> vec4<f32> {
     return four(x[at + min(column, K - 4u)]);
 }
 
+struct Sums { of0: vec4<f32>, of1: vec4<f32>, of2: vec4<f32>, of3: vec4<f32> }
+
+// Sums of all quads for a row of x, with eight more columns, from column c of a chunk on.
+fn add_columns(row: u32, column: u32, c: u32, sums: Sums) -> Sums {
+    let a = columns(row, column + c);
+    let b = columns(row, column + c + 4u);
+    var all = sums;
+    all.of0 = dot_rows(0u, c, a, b, sums.of0);
+    if Q > 1u { all.of1 = dot_rows(1u, c, a, b, sums.of1); }
+    if Q > 2u { all.of2 = dot_rows(2u, c, a, b, sums.of2); }
+    if Q > 3u { all.of3 = dot_rows(3u, c, a, b, sums.of3); }
+    return all;
+}
+
 // For several rows of x: by weights, each of which serves all of them.
 fn add_weights(quad: u32, at: u32) {
     for (var column = 0u; column < K; column += CHUNK) {
@@ -163,47 +177,15 @@ fn add_weights(quad: u32, at: u32) {
         if Q > 3u { keep_weights(3u, quad, column / 8u); }
         for (var t = 0u; t < T; t++) {
             let row = at + t * K;
-            var s0: vec4<f32>;
-            var s1: vec4<f32>;
-            var s2: vec4<f32>;
-            var s3: vec4<f32>;
-            {
-                let a = columns(row, column);
-                let b = columns(row, column + 4u);
-                s0 = dot_rows(0u, 0u, a, b, s0);
-                if Q > 1u { s1 = dot_rows(1u, 0u, a, b, s1); }
-                if Q > 2u { s2 = dot_rows(2u, 0u, a, b, s2); }
-                if Q > 3u { s3 = dot_rows(3u, 0u, a, b, s3); }
-            }
-            {
-                let a = columns(row, column + 8u);
-                let b = columns(row, column + 12u);
-                s0 = dot_rows(0u, 8u, a, b, s0);
-                if Q > 1u { s1 = dot_rows(1u, 8u, a, b, s1); }
-                if Q > 2u { s2 = dot_rows(2u, 8u, a, b, s2); }
-                if Q > 3u { s3 = dot_rows(3u, 8u, a, b, s3); }
-            }
-            {
-                let a = columns(row, column + 16u);
-                let b = columns(row, column + 20u);
-                s0 = dot_rows(0u, 16u, a, b, s0);
-                if Q > 1u { s1 = dot_rows(1u, 16u, a, b, s1); }
-                if Q > 2u { s2 = dot_rows(2u, 16u, a, b, s2); }
-                if Q > 3u { s3 = dot_rows(3u, 16u, a, b, s3); }
-            }
-            {
-                let a = columns(row, column + 24u);
-                let b = columns(row, column + 28u);
-                s0 = dot_rows(0u, 24u, a, b, s0);
-                if Q > 1u { s1 = dot_rows(1u, 24u, a, b, s1); }
-                if Q > 2u { s2 = dot_rows(2u, 24u, a, b, s2); }
-                if Q > 3u { s3 = dot_rows(3u, 24u, a, b, s3); }
-            }
+            let eight = add_columns(row, column, 0u, Sums());
+            let sixteen = add_columns(row, column, 8u, eight);
+            let most = add_columns(row, column, 16u, sixteen);
+            let all = add_columns(row, column, 24u, most);
             let s = t * Q;
-            kept[s] = kept[s] + s0;
-            if Q > 1u { kept[s + 1u] = kept[s + 1u] + s1; }
-            if Q > 2u { kept[s + 2u] = kept[s + 2u] + s2; }
-            if Q > 3u { kept[s + 3u] = kept[s + 3u] + s3; }
+            kept[s] = kept[s] + all.of0;
+            if Q > 1u { kept[s + 1u] = kept[s + 1u] + all.of1; }
+            if Q > 2u { kept[s + 2u] = kept[s + 2u] + all.of2; }
+            if Q > 3u { kept[s + 3u] = kept[s + 3u] + all.of3; }
         }
     }
 }

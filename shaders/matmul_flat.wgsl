@@ -168,14 +168,14 @@ fn add_columns(row: u32, column: u32, c: u32, sums: Sums) -> Sums {
     return all;
 }
 
-// For several rows of x: by weights, each of which serves all of them.
-fn add_weights(quad: u32, at: u32) {
+// For several rows of x, 0 .. end: by weights, each of which serves all of them.
+fn add_weights(quad: u32, at: u32, end: u32) {
     for (var column = 0u; column < K; column += CHUNK) {
         keep_weights(0u, quad, column / 8u);
         if Q > 1u { keep_weights(1u, quad, column / 8u); }
         if Q > 2u { keep_weights(2u, quad, column / 8u); }
         if Q > 3u { keep_weights(3u, quad, column / 8u); }
-        for (var t = 0u; t < T; t++) {
+        for (var t = 0u; t < end; t++) {
             let row = at + t * K;
             let eight = add_columns(row, column, 0u, Sums());
             let sixteen = add_columns(row, column, 8u, eight);
@@ -197,12 +197,12 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let first = workgroup.y * T;
-    // Skipped if none of the rows is in use.
-    var used = 0u;
-    while used < T && rows[first + used].sequence == NONE {
-        used += 1u;
+    // Rows behind the last one in use are skipped.
+    var end = T;
+    while end > 0u && rows[first + end - 1u].sequence == NONE {
+        end -= 1u;
     }
-    if used == T {
+    if end == 0u {
         return;
     }
     let column = lane & 3u;
@@ -214,10 +214,10 @@ fn main(
     if T == 1u {
         add_codes(quad, at);
     } else {
-        add_weights(quad, at);
+        add_weights(quad, at, end);
     }
     // Lanes behind the last row of W went on, since others wanted what they loaded.
-    for (var i = 0u; i < T * Q; i++) {
+    for (var i = 0u; i < end * Q; i++) {
         for (var j = 0u; j < 4u; j++) {
             let row = (quad + i % Q) * 4u + j;
             if row < N {

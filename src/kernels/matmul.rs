@@ -5,7 +5,7 @@
 use super::case::{Builder, Compare};
 use super::twin::active;
 use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
-use super::{Access, Case, Invocation, Kernel, Matrix, Needs, Shard, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
 use crate::recording::{Buffer, Consts, Recorder};
@@ -38,7 +38,7 @@ pub const FLAT: Kernel = Kernel {
     wgsl: &[wgsl!("matmul_flat.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Quads,
-    twin,
+    twin: flat_twin,
     cases: || {
         // On devices of many lanes it is right too, but takes long to compile: fewer cases there.
         let few = cases(|device, x| {
@@ -219,14 +219,26 @@ fn uniform_twin(mut call: Invocation<'_>) {
     multiply(&call, &rows, &x, out, |w| w);
 }
 
-fn twin(mut call: Invocation<'_>) {
+fn twin(call: Invocation<'_>) {
+    multiply_tiles(call, false);
+}
+
+fn flat_twin(call: Invocation<'_>) {
+    multiply_tiles(call, true);
+}
+
+/// A tile of which no row is in use is skipped; within a tile all are computed, or all up to the last one in use.
+fn multiply_tiles(mut call: Invocation<'_>, to_last: bool) {
     let [rows, x, out] = call.take();
     let (rows, x, out) = (rows.words(), x.floats(), out.floats_mut());
     let [k, t] = ["K", "T"].map(|c| call.consts.get(c));
     let capacity = x.len() / k;
-    // A tile of which no row is in use is skipped; within a tile all are computed.
-    let used = |first: usize| (first..capacity.min(first + t)).any(|r| active(rows, r).is_some());
-    let rows: Vec<usize> = (0..capacity).filter(|r| used(r / t * t)).collect();
+    let used = |&row: &usize| {
+        let first = row / t * t;
+        let from = if to_last { row } else { first };
+        (from..capacity.min(first + t)).any(|r| active(rows, r).is_some())
+    };
+    let rows: Vec<usize> = (0..capacity).filter(used).collect();
     let x: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
     multiply(&call, &rows, &x, out, |w| w);
 }
@@ -388,7 +400,11 @@ pub(super) fn cases(
             let k = packing.fitting(k);
             let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
             let mut b = Builder::new(&name);
-            let rows = b.last_rows(capacity, used);
+            // The first rows are in use, as in a prompt, or the last ones.
+            let rows = match capacity {
+                24 => b.rows(capacity, &vec![(0, 0, 0, NONE); used]),
+                _ => b.last_rows(capacity, used),
+            };
             // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.
             let mut value = |i: usize| f16::from_f32(b.normal()).to_f32() * [1.0, 2.0, 0.25][i / k % 3];
             let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();

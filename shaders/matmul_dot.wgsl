@@ -4,7 +4,7 @@
 // four of them and their sum in one operation; scale and zero of the weights and the scale of x come after.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP, UNIT (divides GROUP),
-// UNITS (of a row), SPLITS, WG = 16 · SPLITS; splits.wgsl; a format. Grid: (tiles, rows / T).
+// UNITS (of a row), QUADS, SPLITS, WG; splits.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> inputs: array<vec2<u32>>;       // [rows, K/8]
@@ -22,24 +22,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if first_used == T {
         return;
     }
-    let tile = workgroup.x;
-    let quad = lane % 16u;
+    let part = part_of(workgroup.x, lane);
+    let tile = part.tile;
+    let quad = quad_of(part.quad);
     var sum: array<vec4<f32>, T>;
-    for (var unit = lane / 16u; unit < UNITS; unit += SPLITS) {
+    for (var unit = part.split; unit < UNITS; unit += SPLITS) {
         var dots: array<vec4<i32>, T>;
         let end = min((unit + 1u) * UNIT, K) / 8u;
         for (var block = unit * UNIT / 8u; block < end; block++) {
-            let w = load_dots(tile, quad_of(quad), block);
+            let w = load_dots(tile, quad, block);
             for (var t = 0u; t < T; t++) {
                 dots[t] += dot_block(w[0], w[1], inputs[(first_row + t) * (K / 8u) + block]);
             }
         }
-        let group = load_group(tile, quad_of(quad), unit * UNIT / GROUP);
+        let group = load_group(tile, quad, unit * UNIT / GROUP);
         for (var t = 0u; t < T; t++) {
             sum[t] += scaled(dots[t], input_scales[(first_row + t) * UNITS + unit], group);
         }
     }
     for (var t = 0u; t < T; t++) {
-        put(first_row + t, tile, lane, sum[t]);
+        put(first_row + t, workgroup.x, lane, sum[t]);
     }
 }

@@ -1,15 +1,18 @@
 // out[t, n] (+)= Σ_k x[t, k] · W[n, k] for up to T rows t: for GPUs and few rows.
 //
-// A workgroup owns one tile, 64 rows of W. Lane = (quad, split): neighbouring lanes read neighbouring quads,
-// and the SPLITS lanes of a quad share its columns, so that even a small matrix keeps many lanes busy.
+// A workgroup owns QUADS quads of a tile, 4 · QUADS rows of W. Lane = (quad, split): neighbouring lanes read neighbouring
+// quads, and the SPLITS lanes of a quad share its columns, so that even a small matrix keeps many lanes busy.
 // The partial sums meet in workgroup memory. For one row codes serve, not weights: see format/f16.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP,
-// GROUPS, SPLITS, WG = 16 · SPLITS; splits.wgsl; a format. Grid: (tiles, rows / T).
+// GROUPS, QUADS, SPLITS, WG; splits.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // [rows, K]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>; // [rows, STRIDE]
+
+// Blocks of columns of each lane. A number that compilers know, so that they may have several loads under way.
+const TURNS: u32 = (K / 8u + SPLITS - 1u) / SPLITS;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -22,25 +25,30 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if first_used == T {
         return;
     }
-    let tile = workgroup.x;
-    let quad = lane % 16u;
+    let part = part_of(workgroup.x, lane);
+    let tile = part.tile;
+    let quad = quad_of(part.quad);
     var sum: array<vec4<f32>, T>;
-    for (var block = lane / 16u; block < K / 8u; block += SPLITS) {
-        let group = load_group(tile, quad_of(quad), block * 8u / GROUP);
+    for (var turn = 0u; turn < TURNS; turn++) {
+        let block = turn * SPLITS + part.split;
+        if K / 8u % SPLITS != 0u && block >= K / 8u {
+            break;
+        }
+        let group = load_group(tile, quad, block * 8u / GROUP);
         if T == 1u {
             // A weight that serves but once is not worth unpacking.
             let x0 = x[first_row * (K / 4u) + block * 2u];
             let x1 = x[first_row * (K / 4u) + block * 2u + 1u];
             let a = x0 * ALIGN_A;
             let b = x1 * ALIGN_B;
-            let c = load_codes(tile, quad_of(quad), block);
-            let part = c[0] * a.x + c[1] * a.y + c[2] * a.z + c[3] * a.w
+            let c = load_codes(tile, quad, block);
+            let dots = c[0] * a.x + c[1] * a.y + c[2] * a.z + c[3] * a.w
                 + c[4] * b.x + c[5] * b.y + c[6] * b.z + c[7] * b.w;
             let total = x0 + x1;
-            sum[0] += finish(part, (total.x + total.y) + (total.z + total.w), group);
+            sum[0] += finish(dots, (total.x + total.y) + (total.z + total.w), group);
             continue;
         }
-        let w = load_block(tile, quad_of(quad), block, group);
+        let w = load_block(tile, quad, block, group);
         for (var t = 0u; t < T; t++) {
             let i = (first_row + t) * (K / 4u) + block * 2u;
             let a = x[i];
@@ -50,6 +58,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
     for (var t = 0u; t < T; t++) {
-        put(first_row + t, tile, lane, sum[t]);
+        put(first_row + t, workgroup.x, lane, sum[t]);
     }
 }

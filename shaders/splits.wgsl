@@ -1,22 +1,35 @@
-// Puts together what lanes (quad, split) of a workgroup have of a tile's rows of W. Expects: N, FIRST, STRIDE, ADD, SPLITS,
-// WG = 16 · SPLITS; `out` [rows, STRIDE].
+// How lanes (quad, split) share out a part of a tile, and put together what they have of its rows of W. Expects: N, FIRST,
+// STRIDE, ADD, QUADS (of a workgroup, divides 16), SPLITS (a power of two), WG = QUADS · SPLITS; `out` [rows, STRIDE].
+
+struct Part {
+    tile: u32,
+    quad: u32,  // of the tile, 0..15
+    split: u32,
+}
+
+// A workgroup's part of W, and a lane's of that.
+fn part_of(workgroup: u32, lane: u32) -> Part {
+    let first = workgroup * QUADS;
+    return Part(first / 16u, first % 16u + lane % QUADS, lane / QUADS);
+}
 
 var<workgroup> partial: array<vec4<f32>, WG>;
 
-fn put(row: u32, tile: u32, lane: u32, sum: vec4<f32>) {
+fn put(row: u32, workgroup: u32, lane: u32, sum: vec4<f32>) {
     partial[lane] = sum;
     workgroupBarrier();
-    // 64 lanes, one row of W each.
-    if lane < 64u {
-        var total = 0.0;
-        for (var split = 0u; split < SPLITS; split++) {
-            total += partial[split * 16u + lane / 4u][lane % 4u];
+    for (var lanes = WG / 2u; lanes >= QUADS; lanes /= 2u) {
+        if lane < lanes {
+            partial[lane] += partial[lane + lanes];
         }
-        let n = tile * 64u + lane;
-        if n < N {
-            let i = row * STRIDE + FIRST + n;
-            out[i] = select(total, out[i] + total, ADD);
-        }
+        workgroupBarrier();
+    }
+    // A row of W each.
+    let n = workgroup * QUADS * 4u + lane;
+    if lane < QUADS * 4u && n < N {
+        let total = partial[lane / 4u][lane % 4u];
+        let i = row * STRIDE + FIRST + n;
+        out[i] = select(total, out[i] + total, ADD);
     }
     workgroupBarrier();
 }

@@ -4,7 +4,7 @@
 
 use super::case::{Builder, Compare};
 use super::twin::active;
-use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
+use super::variant::{FLAT_WG, Part, Product, Shape, UNIFORM_WG, Variant, few_lanes};
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
@@ -58,7 +58,7 @@ pub const SPLIT: Kernel = Kernel {
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
-    cases: || cases(|_, x| Some(x.split(if x.capacity == 8 { 4 } else { 16 }))),
+    cases: || cases(|_, x| Some(x.split(test_part(x.capacity)))),
 };
 
 /// Tiles in workgroup memory: for GPUs and many rows.
@@ -168,9 +168,9 @@ impl Recorder<'_> {
                     let bindings = [x.rows.into(), x.values.into(), out.into()];
                     self.dispatch_weight(FLAT.name, format, consts, bindings, planes, grid);
                 }
-                Variant::Split { rows: t, splits } => {
-                    let consts = consts.u32("T", t).u32("SPLITS", splits).u32("WG", 16 * splits);
-                    let grid = [tiles, x.capacity.div_ceil(t), 1];
+                Variant::Split { rows: t, part } => {
+                    let consts = part.consts(consts.u32("T", t));
+                    let grid = [shard.rows.div_ceil(4 * part.quads), x.capacity.div_ceil(t), 1];
                     let bindings = [x.rows.into(), x.values.into(), out.into()];
                     self.dispatch_weight(SPLIT.name, format, consts, bindings, planes, grid);
                 }
@@ -371,6 +371,18 @@ pub(super) fn test_matrix(
         shards.push(Shard { first, rows: shard_rows, packing, planes: Vec::new(), order: None });
     }
     TestMatrix { matrix: Matrix { rows, cols, shards }, planes: indices }
+}
+
+/// Parts of tiles of every size.
+pub(super) fn test_part(capacity: usize) -> Part {
+    let (quads, splits) = match capacity {
+        8 => (16, 4),
+        24 => (4, 64),
+        72 => (8, 8),
+        1 => (4, 32),
+        _ => (16, 16),
+    };
+    Part { quads, splits }
 }
 
 pub(super) fn cases(

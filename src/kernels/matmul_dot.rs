@@ -2,7 +2,7 @@
 //! operation, where a device has it. Used only where that is asked for, since it rounds more than the weights.
 
 use super::case::{Builder, Compare};
-use super::matmul::{Activations, multiply, shard_consts, test_matrix, test_packings};
+use super::matmul::{Activations, multiply, shard_consts, test_matrix, test_packings, test_part};
 use super::quantize::Quantized;
 use super::twin::active;
 use super::variant::{Shape, Variant};
@@ -19,7 +19,7 @@ pub const FEW: Kernel = Kernel {
     access: ACCESS,
     needs: Needs::Nothing,
     twin,
-    cases: || cases(|x| x.dot(if x.capacity == 8 { 4 } else { 16 })),
+    cases: || cases(|x| x.dot(test_part(x.capacity))),
 };
 
 /// For many rows: for GPUs.
@@ -71,13 +71,11 @@ impl Recorder<'_> {
         let alternating = shard.packing.format.dots == Some(Order::Alternating);
         let consts = shard_consts(shard, cols, stride, add).u32("UNIT", unit);
         let consts = consts.u32("UNITS", cols.div_ceil(unit)).bool("ALTERNATING", alternating);
-        let (kernel, t, consts) = match variant {
-            Variant::Dot { rows, splits } => {
-                (FEW, rows, consts.u32("T", rows).u32("SPLITS", splits).u32("WG", 16 * splits))
-            }
-            _ => (TILE, TILE_T, consts.u32("T", TILE_T).u32("ROWS", x.capacity)),
+        let (kernel, t, each, consts) = match variant {
+            Variant::Dot { rows, part } => (FEW, rows, 4 * part.quads, part.consts(consts.u32("T", rows))),
+            _ => (TILE, TILE_T, TILE_ROWS, consts.u32("T", TILE_T).u32("ROWS", x.capacity)),
         };
-        let grid = [shard.rows.div_ceil(TILE_ROWS), x.capacity.div_ceil(t), 1];
+        let grid = [shard.rows.div_ceil(each), x.capacity.div_ceil(t), 1];
         let bindings = [x.rows, codes.codes, codes.scales, out].map(Into::into);
         let planes = shard.planes.iter().map(|&p| p.into()).collect();
         self.dispatch_weight(kernel.name, Some(shard.packing.format.name), consts, bindings, planes, grid);

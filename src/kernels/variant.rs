@@ -2,8 +2,11 @@
 
 use super::Matrix;
 use crate::capabilities::{Capabilities, Matrices};
+use crate::format::BLOCK;
+use crate::recording::Consts;
 use std::any::Any;
 use std::fmt;
+use std::str::FromStr;
 
 /// A kernel that multiplies, and how it shares the work out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +29,8 @@ pub enum Variant {
     Split {
         /// Rows of x that a lane takes at a time.
         rows: usize,
-        /// Lanes that share a quad's columns.
-        splits: usize,
+        /// What a workgroup has of W.
+        part: Part,
     },
     /// `matmul_tile`
     Tile,
@@ -40,11 +43,47 @@ pub enum Variant {
     Dot {
         /// Rows of x that a lane takes at a time.
         rows: usize,
-        /// Lanes that share a quad's columns.
-        splits: usize,
+        /// What a workgroup has of W.
+        part: Part,
     },
     /// `matmul_dot_tile`, of activations in 8 bits.
     DotTile,
+}
+
+/// A part of a tile of W, and how lanes of a workgroup share it out (`shaders/splits.wgsl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Quads of rows of W; a divisor of those of a tile.
+    pub quads: usize,
+    /// Lanes that share a quad's columns: a power of two, 4 or more.
+    pub splits: usize,
+}
+
+impl Part {
+    /// Lanes of a workgroup.
+    pub(super) fn lanes(self) -> usize {
+        self.quads * self.splits
+    }
+
+    /// What the kernel is told of it.
+    pub(super) fn consts(self, consts: Consts) -> Consts {
+        consts.u32("QUADS", self.quads).u32("SPLITS", self.splits).u32("WG", self.lanes())
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.quads, self.splits)
+    }
+}
+
+impl FromStr for Part {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (quads, splits) = text.split_once('x').ok_or(())?;
+        Ok(Part { quads: quads.parse().map_err(|_| ())?, splits: splits.parse().map_err(|_| ())? })
+    }
 }
 
 impl fmt::Display for Variant {
@@ -52,10 +91,10 @@ impl fmt::Display for Variant {
         match self {
             Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
             Variant::Flat { rows, quads } => write!(f, "flat {rows}x{quads}"),
-            Variant::Split { rows, splits } => write!(f, "split {rows}x{splits}"),
+            Variant::Split { rows, part } => write!(f, "split {rows}x{part}"),
             Variant::Tile => f.write_str("tile"),
             Variant::Cooperative { rows } => write!(f, "cooperative {rows}"),
-            Variant::Dot { rows, splits } => write!(f, "dot {rows}x{splits}"),
+            Variant::Dot { rows, part } => write!(f, "dot {rows}x{part}"),
             Variant::DotTile => f.write_str("dot-tile"),
         }
     }
@@ -71,12 +110,12 @@ impl Variant {
             return Some(Variant::Cooperative { rows: sizes.parse().ok()? });
         }
         let (rows, other) = sizes.split_once('x')?;
-        let (rows, other) = (rows.parse().ok()?, other.parse().ok()?);
+        let rows = rows.parse().ok()?;
         match kind {
-            "uniform" => Some(Variant::Uniform { rows, quads: other }),
-            "flat" => Some(Variant::Flat { rows, quads: other }),
-            "split" => Some(Variant::Split { rows, splits: other }),
-            "dot" => Some(Variant::Dot { rows, splits: other }),
+            "uniform" => Some(Variant::Uniform { rows, quads: other.parse().ok()? }),
+            "flat" => Some(Variant::Flat { rows, quads: other.parse().ok()? }),
+            "split" => Some(Variant::Split { rows, part: other.parse().ok()? }),
+            "dot" => Some(Variant::Dot { rows, part: other.parse().ok()? }),
             _ => None,
         }
     }
@@ -106,6 +145,13 @@ const FLAT_ROWS: usize = 64;
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
 
+/// Most lanes of a workgroup of `matmul_split` and `matmul_dot`.
+const LANES: usize = 256;
+
+/// Workgroups of them that keep a large GPU busy: the largest have some 150 processors, which want several each while loads are
+/// under way.
+const ENOUGH: usize = 512;
+
 /// Lanes of a workgroup of `matmul_uniform`: few, so that all of a processor's threads have some.
 pub(super) const UNIFORM_WG: usize = 8;
 
@@ -121,7 +167,7 @@ impl Shape {
     pub fn usual(self, device: &Capabilities, dots: bool) -> Variant {
         if dots {
             let few = self.capacity <= MOST_ROWS || device.software;
-            return if few { self.dot(16) } else { Variant::DotTile };
+            return if few { self.dot(self.part(device)) } else { Variant::DotTile };
         }
         if few_lanes(device) && device.software {
             // More quads were measured to be slower, one row or several: their code leaves the processor's cache.
@@ -131,7 +177,7 @@ impl Shape {
         match uniform {
             // Those that llvmpipe loads together; with four, each took as long or longer.
             Some(rows) => Variant::Uniform { rows, quads: 2 },
-            None if self.capacity <= MOST_ROWS || device.software => self.split(16),
+            None if self.capacity <= MOST_ROWS || device.software => self.split(self.part(device)),
             None => Variant::Tile,
         }
     }
@@ -139,11 +185,10 @@ impl Shape {
     /// Every variant that is right for the shape, the usual one first.
     pub fn candidates(self, device: &Capabilities, dots: bool) -> Vec<Variant> {
         let mut all = vec![self.usual(device, dots)];
-        let lanes = device.max_invocations as usize;
-        let splits = [4, 8, 16].into_iter().filter(|splits| 16 * splits <= lanes);
+        let parts = self.parts_of_tiles(device);
         let many = self.capacity > MOST_ROWS;
         if dots {
-            all.extend(splits.map(|splits| self.dot(splits)).chain(many.then_some(Variant::DotTile)));
+            all.extend(parts.map(|part| self.dot(part)).chain(many.then_some(Variant::DotTile)));
             return once(all);
         }
         for most in [UNIFORM_ROWS / 2, UNIFORM_ROWS] {
@@ -156,7 +201,7 @@ impl Shape {
         if few_lanes(device) {
             all.extend((1..=MOST_QUADS).map(|quads| self.flat(FLAT_ROWS, quads)));
         }
-        all.extend(splits.map(|splits| self.split(splits)));
+        all.extend(parts.map(|part| self.split(part)));
         if many {
             all.push(Variant::Tile);
             all.extend([64, 128].into_iter().filter_map(|rows| self.cooperative(device, rows)));
@@ -175,13 +220,36 @@ impl Shape {
     }
 
     /// `matmul_split` with as many rows at a time as can be.
-    pub fn split(self, splits: usize) -> Variant {
-        Variant::Split { rows: self.divisor(MOST_ROWS), splits }
+    pub fn split(self, part: Part) -> Variant {
+        Variant::Split { rows: self.divisor(MOST_ROWS), part }
     }
 
     /// `matmul_dot`, likewise.
-    pub fn dot(self, splits: usize) -> Variant {
-        Variant::Dot { rows: self.divisor(MOST_ROWS), splits }
+    pub fn dot(self, part: Part) -> Variant {
+        Variant::Dot { rows: self.divisor(MOST_ROWS), part }
+    }
+
+    /// The part of W that a workgroup has as a rule: on a GPU a small one where W has few rows, so that there are workgroups
+    /// for all of its processors, and so many lanes for each quad that each has two blocks of columns or more. A processor has
+    /// no use for more workgroups.
+    fn part(self, device: &Capabilities) -> Part {
+        if device.software {
+            return Part { quads: 16, splits: 16 };
+        }
+        let quads = [16, 8].into_iter().find(|quads| self.stride / (4 * quads) >= ENOUGH).unwrap_or(4);
+        let blocks = self.cols / BLOCK;
+        let splits =
+            [64, 32, 16, 8].into_iter().find(|splits| quads * splits <= LANES && 2 * splits <= blocks);
+        Part { quads, splits: splits.unwrap_or(4) }
+    }
+
+    /// Every part that is worth measuring.
+    fn parts_of_tiles(self, device: &Capabilities) -> impl Iterator<Item = Part> + use<> {
+        let quads: &[usize] = if device.software { &[16] } else { &[16, 8, 4] };
+        let most = device.max_invocations as usize;
+        let of =
+            |quads: usize| [LANES / 4, LANES / 2, LANES].map(|lanes| Part { quads, splits: lanes / quads });
+        quads.iter().copied().flat_map(of).filter(move |part| part.lanes() <= most)
     }
 
     /// `matmul_cooperative` with so many rows of x a workgroup, where the device has matrix units that it fits.
@@ -294,6 +362,7 @@ mod tests {
             "split 8x-4",
             "other 1x1",
             "uniform 8x4x2",
+            "split 1x16",
             "cooperative",
             "cooperative 8x4",
         ] {

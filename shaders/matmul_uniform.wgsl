@@ -5,12 +5,14 @@
 // unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since one holds only so much, of
 // which each has as many of the T rows.
 //
+// Where NORM, T is 1, and x is normed on the way: y is the weight of the norm. See norm.wgsl.
+//
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
-// T), Q, ADD, GROUP, GROUPS, WG; share/; a format. Grid: (lanes / WG, WINDOWS).
+// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; share/; norm.wgsl; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
-@group(0) @binding(2) var<uniform> y: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // the second part, or x again
+@group(0) @binding(2) var<uniform> y: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // the second part, x again, or a norm
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;                  // [WINDOWS · T, STRIDE]
 
 const EACH: u32 = T / PARTS; // rows of x of a window in one part
@@ -50,14 +52,40 @@ fn block_of_y(i: u32) -> array<vec4<f32>, 2> {
     return array<vec4<f32>, 2>(y[i], y[i + 1u]);
 }
 
+// The same of x times the norm's weight; squares of x are added up, by lane if lanes load for each other.
+fn block_normed(i: u32, squares: ptr<function, f32>) -> array<vec4<f32>, 2> {
+    if SHARED {
+        let mine = x[i + own.x][own.y];
+        *squares += mine * mine;
+        return share(mine * norm_factor(y[i + own.x][own.y]));
+    }
+    *squares += dot(x[i], x[i]) + dot(x[i + 1u], x[i + 1u]);
+    return array<vec4<f32>, 2>(x[i] * norm_factors(y[i]), x[i + 1u] * norm_factors(y[i + 1u]));
+}
+
+// Of all columns.
+fn sum_of_squares(squares: f32) -> f32 {
+    if SHARED {
+        let all = share(squares);
+        return dot(all[0] + all[1], vec4<f32>(1.0));
+    }
+    return squares;
+}
+
 // For one row of x: by codes, each of which serves once.
 fn add_codes(quad: u32, at: u32) {
+    var squares: f32;
     for (var g = 0u; g < GROUPS; g++) {
         var part: array<vec4<f32>, Q>;
         var total: vec4<f32>;
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
-            let v = block_of_x(at + block * 2u);
+            var v: array<vec4<f32>, 2>;
+            if NORM {
+                v = block_normed(at + block * 2u, &squares);
+            } else {
+                v = block_of_x(at + block * 2u);
+            }
             total += v[0] + v[1];
             let a = v[0] * ALIGN_A;
             let b = v[1] * ALIGN_B;
@@ -80,6 +108,12 @@ fn add_codes(quad: u32, at: u32) {
         for (var q = 0u; q < Q; q++) {
             let place = place_of(quad, q);
             sum[0][q] += finish(part[q], all, load_group(place.tile, place.quad, g));
+        }
+    }
+    if NORM {
+        let scale = norm_scale(sum_of_squares(squares));
+        for (var q = 0u; q < Q; q++) {
+            sum[0][q] *= scale;
         }
     }
 }

@@ -15,7 +15,8 @@ fn part_of(workgroup: u32, lane: u32) -> Part {
 
 var<workgroup> partial: array<vec4<f32>, WG>;
 
-fn put(row: u32, workgroup: u32, lane: u32, sum: vec4<f32>) {
+// Adds up over the splits of each quad: `partial[q]` is the sum of the workgroup's quad q.
+fn add_splits(lane: u32, sum: vec4<f32>) {
     partial[lane] = sum;
     workgroupBarrier();
     for (var lanes = WG / 2u; lanes >= QUADS; lanes /= 2u) {
@@ -24,6 +25,18 @@ fn put(row: u32, workgroup: u32, lane: u32, sum: vec4<f32>) {
         }
         workgroupBarrier();
     }
+}
+
+// The sum of what the splits of a quad have, for numbers that are the same in all quads.
+fn sum_of_splits(lane: u32, mine: f32) -> f32 {
+    add_splits(lane, vec4<f32>(mine));
+    let all = partial[0].x;
+    workgroupBarrier();
+    return all;
+}
+
+fn put(row: u32, workgroup: u32, lane: u32, sum: vec4<f32>) {
+    add_splits(lane, sum);
     // A row of W each.
     let n = workgroup * QUADS * 4u + lane;
     if lane < QUADS * 4u && n < N {

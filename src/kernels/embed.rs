@@ -53,7 +53,7 @@ fn twin(mut call: Invocation<'_>) {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for packing in super::matmul::test_packings() {
+    for packing in super::matmul_cases::test_packings() {
         for (vocab, hidden, shard_tiles) in [(131, 72, 1), (64, 8, 1), (200, 328, 8)] {
             let hidden = packing.fitting(hidden);
             let name = format!("{} {vocab}x{hidden}", packing.name());
@@ -61,7 +61,8 @@ fn cases() -> Vec<Case> {
             let tokens: Vec<_> =
                 [0, 3, 63, vocab - 1, vocab / 2, vocab].iter().map(|&t| (t, 0, 0, NONE)).collect();
             let rows = b.rows(8, &tokens);
-            let matrix = super::matmul::test_matrix(&mut b, packing, vocab as usize, hidden, shard_tiles);
+            let matrix =
+                super::matmul_cases::test_matrix(&mut b, packing, vocab as usize, hidden, shard_tiles);
             let out = b.output("out", 8 * hidden, Compare::Floats(1e-7));
             cases.push(b.case(name, move |r, buffers| {
                 r.embed(buffers[rows], 8, &matrix.on(buffers), buffers[out]);

@@ -2,20 +2,20 @@
 //!
 //! Four kernels behind one twin: see the head of each WGSL file for what it is good at.
 
-use super::case::{Builder, Compare};
+use super::matmul_cases::{cases, normed_cases, test_part};
+use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
-use super::variant::{FLAT_WG, Part, Product, Shape, UNIFORM_WG, Variant, few_lanes};
-use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
+use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
+use super::{Access, Invocation, Kernel, Matrix, Needs, Shard, wgsl};
 use crate::capabilities::Capabilities;
-use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
+use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
-use half::f16;
 use rayon::prelude::*;
 
 /// Activations as uniforms: for devices whose lanes are a processor's.
 pub const UNIFORM: Kernel = Kernel {
     name: "matmul_uniform",
-    wgsl: &[wgsl!("matmul_uniform.wgsl")],
+    wgsl: &[wgsl!("norm.wgsl"), wgsl!("matmul_uniform.wgsl")],
     access: &[Access::Read, Access::Uniform, Access::Uniform, Access::ReadWrite],
     needs: Needs::Sharing,
     twin: uniform_twin,
@@ -28,7 +28,8 @@ pub const UNIFORM: Kernel = Kernel {
             let quads = if x.capacity == 64 { 3 } else { 4 };
             x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads })
         });
-        few.into_iter().chain(many).collect()
+        let normed = normed_cases(|_, _| Some(Variant::Uniform { rows: 1, quads: 2 }));
+        few.into_iter().chain(many).chain(normed).collect()
     },
 };
 
@@ -54,11 +55,14 @@ pub const FLAT: Kernel = Kernel {
 /// Columns shared out among lanes: for GPUs and few rows.
 pub const SPLIT: Kernel = Kernel {
     name: "matmul_split",
-    wgsl: &[wgsl!("splits.wgsl"), wgsl!("matmul_split.wgsl")],
-    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    wgsl: &[wgsl!("norm.wgsl"), wgsl!("splits.wgsl"), wgsl!("matmul_split.wgsl")],
+    access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
-    twin,
-    cases: || cases(|_, x| Some(x.split(test_part(x.capacity)))),
+    twin: split_twin,
+    cases: || {
+        let split = |_: &Capabilities, x: Shape| Some(x.split(test_part(x.capacity)));
+        cases(split).into_iter().chain(normed_cases(split)).collect()
+    },
 };
 
 /// Tiles in workgroup memory: for GPUs and many rows.
@@ -94,6 +98,25 @@ impl Recorder<'_> {
         out
     }
 
+    /// `norm(x) · Wᵀ` in one step, where that is as good as two: for one row of x. It costs each lane that multiplies some work.
+    pub fn matmul_normed(
+        &mut self,
+        x: Activations,
+        norm: RmsNorm,
+        weight: &Matrix,
+        name: &'static str,
+    ) -> Option<Buffer> {
+        let variant = self.choose(x, weight);
+        let reordered = weight.shards.iter().any(|shard| shard.order.is_some());
+        if x.capacity > 1 || reordered || !matches!(variant, Variant::Uniform { .. } | Variant::Split { .. })
+        {
+            return None;
+        }
+        let out = self.temporary(weight.stride(), name);
+        self.product(variant, x, Some(norm), weight, out, false);
+        Some(out)
+    }
+
     /// `out += x · Wᵀ`, the residual in the same step.
     pub fn matmul_add(&mut self, x: Activations, weight: &Matrix, out: Buffer) {
         let variant = self.choose(x, weight);
@@ -122,6 +145,19 @@ impl Recorder<'_> {
 
     /// The product by a given kernel.
     pub fn matmul_as(&mut self, variant: Variant, x: Activations, weight: &Matrix, out: Buffer, add: bool) {
+        self.product(variant, x, None, weight, out, add);
+    }
+
+    /// The same, of normed rows if there is a norm.
+    pub(super) fn product(
+        &mut self,
+        variant: Variant,
+        x: Activations,
+        norm: Option<RmsNorm>,
+        weight: &Matrix,
+        out: Buffer,
+        add: bool,
+    ) {
         let (cols, stride) = (weight.cols, weight.stride());
         let (inputs, mut reordered) = (x, None);
         for shard in &weight.shards {
@@ -144,7 +180,7 @@ impl Recorder<'_> {
                     let (parts, windows) =
                         (shape.parts(self.capabilities, t), shape.windows(self.capabilities, t));
                     let consts = consts.u32("T", t).u32("WINDOWS", windows).u32("PARTS", parts);
-                    let consts = consts.u32("Q", quads).u32("WG", UNIFORM_WG);
+                    let consts = norm_consts(consts, norm).u32("Q", quads).u32("WG", UNIFORM_WG);
                     let grid = [shard.rows.div_ceil(4 * quads * UNIFORM_WG), windows, 1];
                     let rows = t * windows;
                     for first in (0..x.capacity).step_by(rows) {
@@ -155,7 +191,7 @@ impl Recorder<'_> {
                         let bindings = [
                             window(x.rows, super::twin::ROW_WORDS, first, rows),
                             part(0),
-                            part(parts - 1),
+                            norm.map_or_else(|| part(parts - 1), |norm| norm.weight.into()),
                             window(out, stride, first, rows),
                         ];
                         let consts = consts.clone();
@@ -169,9 +205,10 @@ impl Recorder<'_> {
                     self.dispatch_weight(FLAT.name, format, consts, bindings, planes, grid);
                 }
                 Variant::Split { rows: t, part } => {
-                    let consts = part.consts(consts.u32("T", t));
+                    let consts = part.consts(norm_consts(consts.u32("T", t), norm));
                     let grid = [shard.rows.div_ceil(4 * part.quads), x.capacity.div_ceil(t), 1];
-                    let bindings = [x.rows.into(), x.values.into(), out.into()];
+                    let norm = norm.map_or(x.values, |norm| norm.weight);
+                    let bindings = [x.rows, x.values, norm, out].map(Into::into);
                     self.dispatch_weight(SPLIT.name, format, consts, bindings, planes, grid);
                 }
                 Variant::Tile => {
@@ -206,10 +243,29 @@ pub(super) fn shard_consts(shard: &Shard, cols: usize, stride: usize, add: bool)
         .bool("ADD", add)
 }
 
+/// What kernels that can norm on the way are told.
+fn norm_consts(consts: Consts, norm: Option<RmsNorm>) -> Consts {
+    let (eps, one_plus) = norm.map_or((0.0, false), |norm| (norm.eps, norm.one_plus));
+    consts.bool("NORM", norm.is_some()).f32("EPS", eps).bool("ONE_PLUS", one_plus)
+}
+
+/// One row of x, normed if that is to be.
+fn normed_row(x: &[f32], norm: &[f32], consts: &Consts) -> Vec<f64> {
+    match consts.flag("NORM") {
+        true => x.iter().zip(factors(x, norm, consts)).map(|(&v, factor)| f64::from(v) * factor).collect(),
+        false => x.iter().map(|&v| f64::from(v)).collect(),
+    }
+}
+
 fn uniform_twin(mut call: Invocation<'_>) {
     let [rows, x, y, out] = call.take();
     let (rows, x, y, out) = (rows.words(), x.floats(), y.floats(), out.floats_mut());
     let [k, t, windows, parts] = ["K", "T", "WINDOWS", "PARTS"].map(|c| call.consts.get(c));
+    if call.consts.flag("NORM") {
+        let row = active(rows, 0).is_some().then_some(0);
+        let x = normed_row(x, y, call.consts);
+        return multiply(&call, row.as_slice(), &x, out, |w| w);
+    }
     let x: Vec<f64> = [x, y].iter().take(parts).flat_map(|x| x.iter().map(|&v| f64::from(v))).collect();
     // Each window has as many rows of each part; one of which none is in use is skipped.
     let each = t / parts;
@@ -220,6 +276,17 @@ fn uniform_twin(mut call: Invocation<'_>) {
 }
 
 fn twin(call: Invocation<'_>) {
+    multiply_tiles(call, false);
+}
+
+fn split_twin(mut call: Invocation<'_>) {
+    let [rows, x, norm, out] = call.take();
+    if call.consts.flag("NORM") {
+        let row = active(rows.words(), 0).is_some().then_some(0);
+        let x = normed_row(x.floats(), norm.floats(), call.consts);
+        return multiply(&call, row.as_slice(), &x, out.floats_mut(), |w| w);
+    }
+    call.bindings = vec![rows, x, out];
     multiply_tiles(call, false);
 }
 
@@ -288,149 +355,4 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     sums.iter().sum()
-}
-
-/// Every format, in the group sizes that `--group` takes.
-pub(super) fn test_packings() -> Vec<Packing> {
-    let groups = |format: &'static Format| match format.kind {
-        Kind::Float => vec![64],
-        Kind::Affine { form: Form::Zero, .. } => vec![32, 64, 128],
-        Kind::States(_) => vec![64],
-        Kind::Affine { .. } => vec![32],
-        Kind::Blocks { group, .. } => vec![group],
-    };
-    FORMATS
-        .iter()
-        .flat_map(|&format| groups(format).into_iter().map(move |group| Packing { format, group }))
-        .collect()
-}
-
-/// A matrix of a case: shapes, and which inputs its planes are.
-pub(super) struct TestMatrix {
-    matrix: Matrix,
-    planes: Vec<Vec<usize>>,
-}
-
-impl TestMatrix {
-    /// The matrix over a case's buffers.
-    pub(super) fn on(&self, buffers: &[Buffer]) -> Matrix {
-        let mut matrix = self.matrix.clone();
-        for (shard, planes) in matrix.shards.iter_mut().zip(&self.planes) {
-            shard.planes = planes.iter().map(|&i| buffers[i]).collect();
-        }
-        matrix
-    }
-}
-
-/// A random matrix in shards of so many tiles.
-pub(super) fn test_matrix(
-    b: &mut Builder,
-    packing: Packing,
-    rows: usize,
-    cols: usize,
-    tiles: usize,
-) -> TestMatrix {
-    let (mut shards, mut indices) = (Vec::new(), Vec::new());
-    for first in (0..rows).step_by(tiles * TILE_ROWS) {
-        let shard_rows = (rows - first).min(tiles * TILE_ROWS);
-        let mut planes = vec![Vec::new(); packing.format.planes.len()];
-        for _ in 0..shard_rows.div_ceil(TILE_ROWS) {
-            let mut tile = vec![Vec::new(); planes.len()];
-            let shape = (cols, packing.group);
-            match packing.format.kind {
-                Kind::Float => {
-                    let values: Vec<f32> = (0..TILE_ROWS * cols).map(|_| b.normal()).collect();
-                    (packing.format.pack)(Tile::Values(&values), shape.0, shape.1, &mut tile);
-                }
-                Kind::Affine { bits, form } => {
-                    let mut affine = Affine::new(cols, packing.group);
-                    affine.codes.fill_with(|| (b.random() >> (32 - bits)) as u8);
-                    affine.scales.fill_with(|| f16::from_f32(b.normal() * 0.1));
-                    let middle = if form == Form::Zero { (1 << (bits - 1)) as f32 } else { 0.0 };
-                    affine.zeros.fill_with(|| f16::from_f32(middle + b.normal()));
-                    (packing.format.pack)(Tile::Affine(&affine), shape.0, shape.1, &mut tile);
-                }
-                Kind::States(_) => {
-                    let mut states = States::new(cols, packing.group);
-                    states.codes.fill_with(|| (b.random() >> 28) as u8);
-                    states.scales.fill_with(|| b.normal() * 0.1);
-                    (packing.format.pack)(Tile::States(&states), shape.0, shape.1, &mut tile);
-                }
-                Kind::Blocks { cols: block, bytes, constants, .. } => {
-                    let mut blocks: Vec<u8> =
-                        (0..TILE_ROWS * cols / block * bytes).map(|_| b.random() as u8).collect();
-                    for block in blocks.chunks_exact_mut(bytes) {
-                        constants.iter().for_each(|constant| constant.set(block, b.normal() * 0.01));
-                    }
-                    (packing.format.pack)(Tile::Blocks(&blocks), shape.0, shape.1, &mut tile);
-                }
-            }
-            planes.iter_mut().zip(tile).for_each(|(plane, tile)| plane.extend(tile));
-        }
-        indices.push(planes.into_iter().map(|p| b.words("plane", p)).collect());
-        shards.push(Shard { first, rows: shard_rows, packing, planes: Vec::new(), order: None });
-    }
-    TestMatrix { matrix: Matrix { rows, cols, shards }, planes: indices }
-}
-
-/// Parts of tiles of every size.
-pub(super) fn test_part(capacity: usize) -> Part {
-    let (quads, splits) = match capacity {
-        8 => (16, 4),
-        24 => (4, 64),
-        72 => (8, 8),
-        1 => (4, 32),
-        _ => (16, 16),
-    };
-    Part { quads, splits }
-}
-
-pub(super) fn cases(
-    variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
-) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for packing in test_packings() {
-        // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
-        let all = [
-            (70, 192, 64, 41, 9, true),
-            (1, 8, 1, 1, 9, false),
-            (131, 72, 1, 1, 1, true),
-            (65, 64, 12, 11, 2, true),
-            (200, 576, 8, 3, 9, false),
-            (67, 328, 24, 17, 9, true),
-            (130, 136, 72, 70, 2, false),
-        ];
-        // Every shape for one packing of each way to read codes; for the others what differs: groups cut short, for
-        // one row and for many.
-        let shapes = match packing.format.kind {
-            Kind::Float => 0..,
-            Kind::Affine { form: Form::Zero, .. } if packing.group == 32 => 0..,
-            Kind::Affine { form: Form::Zero, .. } => 4..,
-            _ => 5..,
-        };
-        for &(n, k, capacity, used, tiles, add) in &all[shapes] {
-            let k = packing.fitting(k);
-            let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
-            let mut b = Builder::new(&name);
-            // The first rows are in use, as in a prompt, or the last ones.
-            let rows = match capacity {
-                24 => b.rows(capacity, &vec![(0, 0, 0, NONE); used]),
-                _ => b.last_rows(capacity, used),
-            };
-            // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.
-            let mut value = |i: usize| f16::from_f32(b.normal()).to_f32() * [1.0, 2.0, 0.25][i / k % 3];
-            let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();
-            let x = b.floats("x", &values);
-            let matrix = test_matrix(&mut b, packing, n, k, tiles);
-            let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
-            cases.push(b.case(name, move |r, buffers| {
-                let weight = matrix.on(buffers);
-                let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
-                if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &weight)) {
-                    r.matmul_as(variant, x, &weight, buffers[out], add);
-                }
-            }));
-        }
-    }
-    cases
 }

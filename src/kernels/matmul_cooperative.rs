@@ -1,6 +1,7 @@
 //! Activations times a packed weight by matrix units.
 
-use super::matmul::{Activations, cases, multiply};
+use super::matmul::{Activations, multiply};
+use super::matmul_cases::cases;
 use super::twin::active;
 use super::{Access, Invocation, Kernel, Needs, wgsl};
 use crate::format::unpair;

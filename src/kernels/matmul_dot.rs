@@ -2,7 +2,8 @@
 //! operation, where a device has it. Used only where that is asked for, since it rounds more than the weights.
 
 use super::case::{Builder, Compare};
-use super::matmul::{Activations, multiply, shard_consts, test_matrix, test_packings, test_part};
+use super::matmul::{Activations, multiply, shard_consts};
+use super::matmul_cases::{test_matrix, test_packings, test_part};
 use super::quantize::Quantized;
 use super::twin::active;
 use super::variant::{Shape, Variant};

@@ -1,7 +1,8 @@
 //! Products with the matrices of the experts that a row was routed to.
 
 use super::case::{Builder, Compare};
-use super::matmul::{Activations, test_matrix, test_packings};
+use super::matmul::Activations;
+use super::matmul_cases::{test_matrix, test_packings};
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};

@@ -19,6 +19,7 @@ mod head_norm;
 mod layer_norm;
 mod log_prob;
 pub mod matmul;
+mod matmul_cases;
 mod matmul_cooperative;
 mod matmul_dot;
 mod matmul_experts;

@@ -370,6 +370,36 @@ mod tests {
         }
     }
 
+    /// On a GPU small matrices are cut into small parts, and columns are shared out among no more lanes than have two blocks each.
+    #[test]
+    fn parts_of_tiles_keep_a_gpu_busy() {
+        let part = |rows: usize, cols: usize, software: bool| {
+            let shape = Shape { capacity: 1, cols, stride: rows };
+            match shape.usual(&Capabilities { software, max_uniform: 0, ..device() }, false) {
+                Variant::Split { part, .. } => (part.quads, part.splits),
+                other => panic!("{other}"),
+            }
+        };
+        // The matrices of an 8B model, then of a small one.
+        assert_eq!(part(4096, 4096, false), (4, 64));
+        assert_eq!(part(28672, 4096, false), (8, 32));
+        assert_eq!(part(128_256, 4096, false), (16, 16));
+        assert_eq!(part(960, 576, false), (4, 32));
+        assert_eq!(part(8, 8, false), (4, 4));
+        assert_eq!(part(4096, 4096, true), (16, 16));
+        for software in [false, true] {
+            let device = Capabilities { software, ..device() };
+            for cols in [8, 64, 576, 14336] {
+                for variant in (Shape { capacity: 1, cols, stride: 4096 }).candidates(&device, false) {
+                    let Variant::Split { part, .. } = variant else { continue };
+                    let Part { quads, splits } = part;
+                    assert!(16 % quads == 0 && splits.is_power_of_two() && splits >= 4, "{variant}");
+                    assert!(part.lanes() <= 256, "{variant}");
+                }
+            }
+        }
+    }
+
     /// Whatever the shape, rows at a time divide the capacity.
     #[test]
     fn candidates_leave_no_row_over() {

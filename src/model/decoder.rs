@@ -317,11 +317,24 @@ fn normed(norm: Option<Norm>, r: &mut Recorder<'_>, x: Activations) -> Buffer {
     }
 }
 
+/// The product of normed rows with a matrix, where one step makes both.
+fn multiply_normed(
+    r: &mut Recorder<'_>,
+    x: Activations,
+    norm: Option<Norm>,
+    weight: &Matrix,
+    name: &'static str,
+) -> Option<Buffer> {
+    match norm {
+        Some(Norm::Rms(norm)) => r.matmul_normed(x, norm, weight, name),
+        _ => None,
+    }
+}
+
 impl Layer {
     /// `[rows, (heads + 2·kv_heads) · head_dim]`
     fn queries_keys_values(&self, r: &mut Recorder<'_>, x: Activations) -> Buffer {
-        let values = normed(self.before_attention, r, x); // [rows, hidden]
-        let qkv = self.qkv.apply(r, Activations { values, ..x }, "qkv");
+        let qkv = self.qkv.apply_normed(r, x, self.before_attention, "qkv");
         for norm in self.query_norm.iter().chain(&self.key_norm) {
             r.head_norm(x.rows, x.capacity, qkv, norm.norm, norm.parts);
         }
@@ -334,6 +347,24 @@ impl Projection {
     fn apply(&self, r: &mut Recorder<'_>, x: Activations, name: &'static str) -> Buffer {
         r.reads(x.values, &self.tensors, &self.origin);
         let out = r.matmul(x, &self.weight, name);
+        if let Some(bias) = self.bias {
+            r.add_bias(x.rows, x.capacity, bias, out);
+        }
+        out
+    }
+
+    /// `norm(x) · Wᵀ + b`
+    fn apply_normed(
+        &self,
+        r: &mut Recorder<'_>,
+        x: Activations,
+        norm: Option<Norm>,
+        name: &'static str,
+    ) -> Buffer {
+        let Some(out) = multiply_normed(r, x, norm, &self.weight, name) else {
+            let values = normed(norm, r, x); // [rows, cols]
+            return self.apply(r, Activations { values, ..x }, name);
+        };
         if let Some(bias) = self.bias {
             r.add_bias(x.rows, x.capacity, bias, out);
         }
@@ -381,14 +412,18 @@ impl Model for Decoder {
             let parallel = self.parallel.then(|| normed(r)); //           [rows, hidden]
             let a = r.attention((rows, capacity, prompt), q, self.scores, cache); // [rows, heads · head_dim]
             layer.attention_output.add(r, of(a), layer.after_attention, x);
-            let h = parallel.unwrap_or_else(|| normed(r)); //             [rows, hidden]
             match &layer.mlp {
                 Mlp::Dense { up, down } => {
-                    let up = up.apply(r, of(h), "up"); //           [rows, intermediate], twice that if gated
+                    let up = match parallel {
+                        //                    [rows, intermediate], twice that if gated
+                        Some(h) => up.apply(r, of(h), "up"),
+                        None => up.apply_normed(r, of(x), layer.before_mlp, "up"),
+                    };
                     let g = r.activate(rows, capacity, up, self.intermediate, self.activation, self.gated);
                     down.add(r, of(g), layer.after_mlp, x);
                 }
                 Mlp::Experts { router, up, down, choice } => {
+                    let h = parallel.unwrap_or_else(|| normed(r)); // [rows, hidden]
                     let likes = r.matmul(of(h), router, "router"); // [rows, experts]
                     let experts = r.route(rows, capacity, likes, router.rows, *choice);
                     let up = r.experts_up(of(h), up, experts); //   [rows, gate of all slots, up of all slots]
@@ -406,9 +441,12 @@ impl Model for Decoder {
     }
 
     fn logits(&self, r: &mut Recorder<'_>, rows: Buffer, capacity: usize, x: Buffer) -> Buffer {
-        let values = normed(Some(self.norm), r, Activations { rows, capacity, values: x }); // [rows, hidden]
+        let x = Activations { rows, capacity, values: x };
         let weight = self.output.as_ref().unwrap_or(&self.embedding);
-        let logits = r.matmul(Activations { rows, capacity, values }, weight, "logits"); // [rows, vocab]
+        let logits = multiply_normed(r, x, Some(self.norm), weight, "logits").unwrap_or_else(|| {
+            let values = normed(Some(self.norm), r, x); // [rows, hidden]
+            r.matmul(Activations { values, ..x }, weight, "logits")
+        }); // [rows, vocab]
         r.scale(rows, capacity, logits, self.logits);
         logits
     }

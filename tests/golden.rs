@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{assert_greedy, devices, ids, json, numbers, open, open_as, packing, relative_error};
+use common::{
+    Device, as_hardware, assert_greedy, devices, ids, json, numbers, open, open_as, packing, relative_error,
+};
 use pollster::block_on;
 use sixteen_states::checkpoint::{Checkpoint, locate};
 use sixteen_states::cpu::Cpu;
@@ -55,34 +57,38 @@ fn generate(engine: &mut Engine, requests: &[Request]) -> Vec<Vec<u32>> {
 fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
     for device in devices() {
         for name in MODELS {
-            let reference = json(&format!("tiny/{name}/reference.json"));
-            let what = format!("{name} on {}", device.name);
-            let mut engine = open(device.open(true), &path(name), packing(16, 64), 1);
-            let tokens = ids(&reference["ids"]);
-
-            let logits = block_on(engine.logits(&tokens)).unwrap();
-            let vocab = engine.config().vocab_size;
-            let mut worst = 0.0f64;
-            for (position, expected) in
-                ids(&reference["positions"]).iter().zip(reference["logits"].as_array().unwrap())
-            {
-                let found = &logits[*position as usize * vocab..][..vocab];
-                let error = relative_error(found, &numbers(expected));
-                assert!(error < 1e-5, "{what}: logits at {position} are off by {error:.1e}");
-                worst = worst.max(error);
-            }
-
-            let scores = block_on(engine.score(&tokens)).unwrap();
-            let nll = -scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
-            let expected = reference["mean_nll"].as_f64().unwrap();
-            println!("{what}: logits off by {worst:.1e} at most; mean NLL {nll:.5}, reference {expected:.5}");
-            assert!((nll - expected).abs() < 5e-3, "{what}: mean NLL {nll}, expected {expected}");
-
-            let expected = ids(&reference["greedy_ids"]);
-            let found = generate(&mut engine, &[greedy(tokens, expected.len())]);
-            assert_greedy(&found[0], &expected, &numbers(&reference["margins"]), &what);
+            text_equals_the_reference(&device, name);
         }
     }
+}
+
+fn text_equals_the_reference(device: &Device, name: &str) {
+    let reference = json(&format!("tiny/{name}/reference.json"));
+    let what = format!("{name} on {}", device.name);
+    let mut engine = open(device.open(true), &path(name), packing(16, 64), 1);
+    let tokens = ids(&reference["ids"]);
+
+    let logits = block_on(engine.logits(&tokens)).unwrap();
+    let vocab = engine.config().vocab_size;
+    let mut worst = 0.0f64;
+    for (position, expected) in
+        ids(&reference["positions"]).iter().zip(reference["logits"].as_array().unwrap())
+    {
+        let found = &logits[*position as usize * vocab..][..vocab];
+        let error = relative_error(found, &numbers(expected));
+        assert!(error < 1e-5, "{what}: logits at {position} are off by {error:.1e}");
+        worst = worst.max(error);
+    }
+
+    let scores = block_on(engine.score(&tokens)).unwrap();
+    let nll = -scores.iter().map(|&s| f64::from(s)).sum::<f64>() / scores.len() as f64;
+    let expected = reference["mean_nll"].as_f64().unwrap();
+    println!("{what}: logits off by {worst:.1e} at most; mean NLL {nll:.5}, reference {expected:.5}");
+    assert!((nll - expected).abs() < 5e-3, "{what}: mean NLL {nll}, expected {expected}");
+
+    let expected = ids(&reference["greedy_ids"]);
+    let found = generate(&mut engine, &[greedy(tokens, expected.len())]);
+    assert_greedy(&found[0], &expected, &numbers(&reference["margins"]), &what);
 }
 
 /// As they are stored and with 4-bit weights, against transformers with its matrices rounded to the same numbers
@@ -92,39 +98,52 @@ fn logits_likelihood_and_greedy_tokens_equal_the_reference() {
 fn batches_of_texts_equal_the_reference_in_16_and_4_bits() {
     for device in devices() {
         for name in MODELS.iter().filter(|&&name| name != "sharded") {
-            let reference = json(&format!("tiny/{name}/texts.json"));
-            let prompts = reference["prompts"].as_array().unwrap();
-            for (bits, key) in [(16, "f16"), (4, "q4")] {
-                let what = format!("{name} in {key} on {}", device.name);
-                let weights = Weights {
-                    linear: packing(bits, 32),
-                    embedding: packing(bits, 32),
-                    quantizer: Quantizer::named("rtn").unwrap(),
-                    ..Weights::F16
-                };
-                let mut engine = open_as(device.open(true), &path(name), weights, prompts.len());
+            batches_equal_the_reference(&device, name);
+        }
+    }
+}
 
-                let longest = ids(&prompts.last().unwrap()["ids"]);
-                let logits = block_on(engine.logits(&longest)).unwrap();
-                let vocab = engine.config().vocab_size;
-                let expected = reference[format!("logits_{key}")].as_array().unwrap();
-                for (position, expected) in ids(&reference["positions"]).iter().zip(expected) {
-                    let found = &logits[*position as usize * vocab..][..vocab];
-                    let error = relative_error(found, &numbers(expected));
-                    assert!(error < 1e-5, "{what}: logits at {position} are off by {error:.1e}");
-                }
+/// Both with the kernels that a real GPU gets, in the sizes that it gets, for models that differ in kernels.
+#[test]
+fn texts_equal_the_reference_with_the_kernels_of_a_gpu() {
+    for device in as_hardware() {
+        for name in ["llama-gqa-llama3", "gemma3", "qwen3-moe", "gpt-neox"] {
+            text_equals_the_reference(&device, name);
+            batches_equal_the_reference(&device, name);
+        }
+    }
+}
 
-                let requests: Vec<Request> = prompts
-                    .iter()
-                    .map(|prompt| Request { end: vec![], ..greedy(ids(&prompt["ids"]), 24) })
-                    .collect();
-                let found = generate(&mut engine, &requests);
-                for (found, prompt) in found.iter().zip(prompts) {
-                    let expected = ids(&prompt[format!("greedy_{key}")]);
-                    let margins = numbers(&prompt[format!("margins_{key}")]);
-                    assert_greedy(found, &expected, &margins, &what);
-                }
-            }
+fn batches_equal_the_reference(device: &Device, name: &str) {
+    let reference = json(&format!("tiny/{name}/texts.json"));
+    let prompts = reference["prompts"].as_array().unwrap();
+    for (bits, key) in [(16, "f16"), (4, "q4")] {
+        let what = format!("{name} in {key} on {}", device.name);
+        let weights = Weights {
+            linear: packing(bits, 32),
+            embedding: packing(bits, 32),
+            quantizer: Quantizer::named("rtn").unwrap(),
+            ..Weights::F16
+        };
+        let mut engine = open_as(device.open(true), &path(name), weights, prompts.len());
+
+        let longest = ids(&prompts.last().unwrap()["ids"]);
+        let logits = block_on(engine.logits(&longest)).unwrap();
+        let vocab = engine.config().vocab_size;
+        let expected = reference[format!("logits_{key}")].as_array().unwrap();
+        for (position, expected) in ids(&reference["positions"]).iter().zip(expected) {
+            let found = &logits[*position as usize * vocab..][..vocab];
+            let error = relative_error(found, &numbers(expected));
+            assert!(error < 1e-5, "{what}: logits at {position} are off by {error:.1e}");
+        }
+
+        let requests: Vec<Request> =
+            prompts.iter().map(|prompt| Request { end: vec![], ..greedy(ids(&prompt["ids"]), 24) }).collect();
+        let found = generate(&mut engine, &requests);
+        for (found, prompt) in found.iter().zip(prompts) {
+            let expected = ids(&prompt[format!("greedy_{key}")]);
+            let margins = numbers(&prompt[format!("margins_{key}")]);
+            assert_greedy(found, &expected, &margins, &what);
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Device {
     pub name: String,
     index: Option<usize>,
     baseline: bool,
+    /// Whether kernels are chosen, and workgroups sized, as for a real GPU.
+    hardware: bool,
 }
 
 /// Every adapter with its optional features and without, and the CPU. No adapter at all is a failure, not
@@ -31,7 +33,7 @@ pub fn devices() -> Vec<Device> {
 
 /// The CPU alone: for what is the same on every device, or checked on them elsewhere.
 pub fn cpu() -> Device {
-    Device { name: "cpu".to_owned(), index: None, baseline: false }
+    Device { name: "cpu".to_owned(), index: None, baseline: false, hardware: false }
 }
 
 /// The adapters alone.
@@ -43,20 +45,29 @@ pub fn gpus() -> Vec<Device> {
             name: format!("{}{}", adapter.capabilities.device, if baseline { ", baseline" } else { "" }),
             index: Some(index),
             baseline,
+            hardware: false,
         })
     };
     adapters.iter().enumerate().flat_map(device).collect()
+}
+
+/// The adapters, used as if each were a real GPU, though it be a processor.
+pub fn as_hardware() -> Vec<Device> {
+    let all = gpus().into_iter().filter(|device| !device.baseline);
+    all.map(|device| Device { name: device.name.clone() + ", as hardware", hardware: true, ..device })
+        .collect()
 }
 
 impl Device {
     /// Opens it; `checked` lets the driver check every access. A device is opened once: models have many kernels in common, and a
     /// processor takes long to compile them.
     pub fn open(&self, checked: bool) -> Box<dyn Executor> {
-        static OPEN: Mutex<BTreeMap<(usize, bool, bool), gpu::Device>> = Mutex::new(BTreeMap::new());
+        static OPEN: Mutex<BTreeMap<(usize, bool, bool, bool), gpu::Device>> = Mutex::new(BTreeMap::new());
         let Some(index) = self.index else { return Box::new(Cpu::new()) };
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = open.entry((index, self.baseline, checked)).or_insert_with(|| {
-            let adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
+        let device = open.entry((index, self.baseline, self.hardware, checked)).or_insert_with(|| {
+            let mut adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
+            adapter.capabilities.software &= !self.hardware;
             let options = Options { baseline: self.baseline, checked, ..Options::default() };
             pollster::block_on(gpu::Device::open(adapter, options)).unwrap()
         });

@@ -7,14 +7,12 @@
 //
 // Lane = (quad, split) as in matmul_split.wgsl.
 // Expects: K, N (a multiple of 8), COUNT (rows of this shard of W), FIRST (the first of them), SLOTS, SPREAD, GROUP,
-// GROUPS, SPLITS, WG = 16 · SPLITS; a format. Grid: (tiles of N rows, rows, slots if SPREAD).
+// GROUPS, QUADS, SPLITS, WG; splits.wgsl; a format. Grid: (N / (4 · QUADS), rows, slots if SPREAD).
 
 @group(0) @binding(0) var<storage, read> chosen: array<u32>;    // [rows, SLOTS] e(r, s), NONE for rows not in use
 @group(0) @binding(1) var<storage, read> weights: array<f32>;   // [rows, SLOTS]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;   // [rows, K], or [rows, SLOTS · K]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, SLOTS · N], or [rows, N]
-
-var<workgroup> partial: array<vec4<f32>, WG>;
 
 // Whether row n of an expert is in this shard.
 fn here(expert: u32, n: u32) -> bool {
@@ -27,7 +25,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if chosen[row * SLOTS] == NONE {
         return;
     }
-    let quad_row = workgroup.x * 64u + lane % 16u * 4u;
+    let first_row = workgroup.x * QUADS * 4u;
+    let quad_row = first_row + lane % QUADS * 4u;
     var sum: vec4<f32>;
     let end = select(SLOTS, workgroup.z + 1u, SPREAD);
     for (var slot = select(0u, workgroup.z, SPREAD); slot < end; slot++) {
@@ -38,7 +37,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let quad = quad_of(n % 64u / 4u);
             let base = select(row * SLOTS + slot, row, SPREAD) * (K / 4u);
             var part: vec4<f32>;
-            for (var block = lane / 16u; block < K / 8u; block += SPLITS) {
+            for (var block = lane / QUADS; block < K / 8u; block += SPLITS) {
                 let group = load_group(tile, quad, block * 8u / GROUP);
                 let w = load_block(tile, quad, block, group);
                 let a = x[base + block * 2u];
@@ -49,15 +48,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             sum += part * select(weights[row * SLOTS + slot], 1.0, SPREAD);
         }
     }
-    partial[lane] = sum;
-    workgroupBarrier();
-    // 64 lanes, one row of W each.
-    if lane < 64u {
-        var total = 0.0;
-        for (var split = 0u; split < SPLITS; split++) {
-            total += partial[split * 16u + lane / 4u][lane % 4u];
-        }
-        let n = workgroup.x * 64u + lane;
+    add_splits(lane, sum);
+    // A row of W each.
+    if lane < QUADS * 4u {
+        let total = partial[lane / 4u][lane % 4u];
+        let n = first_row + lane;
         if SPREAD {
             if here(chosen[row * SLOTS + workgroup.z], n) {
                 let h = N / 2u;

@@ -1,5 +1,5 @@
-// How lanes (quad, split) share out a part of a tile, and put together what they have of its rows of W. Expects: N, FIRST,
-// STRIDE, ADD, QUADS (of a workgroup, divides 16), SPLITS (a power of two), WG = QUADS · SPLITS; `out` [rows, STRIDE].
+// How lanes (quad, split) of a workgroup share out a part of a tile, and put together what they have of its rows of W.
+// Expects: QUADS (of a workgroup, divides 16), SPLITS (of a quad: a power of two, 4 or more), WG = QUADS · SPLITS.
 
 struct Part {
     tile: u32,
@@ -33,16 +33,4 @@ fn sum_of_splits(lane: u32, mine: f32) -> f32 {
     let all = partial[0].x;
     workgroupBarrier();
     return all;
-}
-
-fn put(row: u32, workgroup: u32, lane: u32, sum: vec4<f32>) {
-    add_splits(lane, sum);
-    // A row of W each.
-    let n = workgroup * QUADS * 4u + lane;
-    if lane < QUADS * 4u && n < N {
-        let total = partial[lane / 4u][lane % 4u];
-        let i = row * STRIDE + FIRST + n;
-        out[i] = select(total, out[i] + total, ADD);
-    }
-    workgroupBarrier();
 }

@@ -55,7 +55,7 @@ pub const FLAT: Kernel = Kernel {
 /// Columns shared out among lanes: for GPUs and few rows.
 pub const SPLIT: Kernel = Kernel {
     name: "matmul_split",
-    wgsl: &[wgsl!("norm.wgsl"), wgsl!("splits.wgsl"), wgsl!("matmul_split.wgsl")],
+    wgsl: &[wgsl!("norm.wgsl"), wgsl!("splits.wgsl"), wgsl!("put.wgsl"), wgsl!("matmul_split.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin: split_twin,

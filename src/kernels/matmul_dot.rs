@@ -16,7 +16,7 @@ const ACCESS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Re
 /// For few rows.
 pub const FEW: Kernel = Kernel {
     name: "matmul_dot",
-    wgsl: &[wgsl!("dots.wgsl"), wgsl!("splits.wgsl"), wgsl!("matmul_dot.wgsl")],
+    wgsl: &[wgsl!("dots.wgsl"), wgsl!("splits.wgsl"), wgsl!("put.wgsl"), wgsl!("matmul_dot.wgsl")],
     access: ACCESS,
     needs: Needs::Nothing,
     twin,

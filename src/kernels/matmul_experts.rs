@@ -3,22 +3,20 @@
 use super::case::{Builder, Compare};
 use super::matmul::Activations;
 use super::matmul_cases::{test_matrix, test_packings};
+use super::variant::{Part, Shape};
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "matmul_experts",
-    wgsl: &[wgsl!("matmul_experts.wgsl")],
+    wgsl: &[wgsl!("splits.wgsl"), wgsl!("matmul_experts.wgsl")],
     // No more than four: a format may have four planes, and eight is what every device can bind.
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
     cases,
 };
-
-/// Lanes that share a quad's columns.
-const SPLITS: usize = 16;
 
 /// Which experts each row goes through; see [`Recorder::route`].
 #[derive(Clone, Copy, Debug)]
@@ -38,17 +36,26 @@ impl Recorder<'_> {
     /// `[capacity, 2 · slots · intermediate]`. `weight` has 2 · intermediate rows an expert.
     pub fn experts_up(&mut self, x: Activations, weight: &Matrix, experts: Experts) -> Buffer {
         let out = self.temporary(x.capacity * experts.slots * (weight.rows / experts.count), "up");
-        self.experts_product(x, weight, experts, out, true);
+        let part = self.part_of_expert(x, weight, experts, experts.slots);
+        self.experts_product(part, x, weight, experts, out, true);
         out
     }
 
     /// `to += Σ_s weight(s) · x_s · W_sᵀ` over the slots of a row, with `x` `[capacity, slots · cols]`.
     pub fn experts_down(&mut self, x: Activations, weight: &Matrix, experts: Experts, to: Buffer) {
-        self.experts_product(x, weight, experts, to, false);
+        let part = self.part_of_expert(x, weight, experts, 1);
+        self.experts_product(part, x, weight, experts, to, false);
+    }
+
+    /// What a workgroup has of an expert's matrix, where `slots` of them are at work side by side, which is as good as more rows.
+    fn part_of_expert(&self, x: Activations, weight: &Matrix, experts: Experts, slots: usize) -> Part {
+        let stride = slots * (weight.rows / experts.count);
+        Shape { capacity: x.capacity, cols: weight.cols, stride }.part(self.capabilities)
     }
 
     fn experts_product(
         &mut self,
+        part: Part,
         x: Activations,
         weight: &Matrix,
         experts: Experts,
@@ -66,10 +73,9 @@ impl Recorder<'_> {
                 .u32("SLOTS", experts.slots)
                 .bool("SPREAD", spread)
                 .u32("GROUP", group)
-                .u32("GROUPS", cols.div_ceil(group))
-                .u32("SPLITS", SPLITS)
-                .u32("WG", 16 * SPLITS);
-            let grid = [rows.div_ceil(TILE_ROWS), x.capacity, if spread { experts.slots } else { 1 }];
+                .u32("GROUPS", cols.div_ceil(group));
+            let consts = part.consts(consts);
+            let grid = [rows.div_ceil(4 * part.quads), x.capacity, if spread { experts.slots } else { 1 }];
             let bindings = [experts.chosen, experts.weights, x.values, out].map(Into::into);
             let planes = shard.planes.iter().map(|&p| p.into()).collect();
             let format = Some(shard.packing.format.name);
@@ -120,13 +126,14 @@ fn twin(mut call: Invocation<'_>) {
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for packing in test_packings() {
-        // (rows of an expert, columns, experts, slots, tiles a shard, slots' outputs apart)
-        for (n, k, count, slots, tiles, spread) in [
-            (16, 8, 3, 1, 9, true),
-            (136, 72, 4, 2, 2, true),
-            (72, 328, 5, 3, 1, false),
-            (128, 64, 4, 2, 9, false),
+        // (rows of an expert, columns, experts, slots, tiles a shard, slots' outputs apart, quads and splits of a workgroup)
+        for (n, k, count, slots, tiles, spread, (quads, splits)) in [
+            (16, 8, 3, 1, 9, true, (16, 4)),
+            (136, 72, 4, 2, 2, true, (4, 64)),
+            (72, 328, 5, 3, 1, false, (8, 8)),
+            (128, 64, 4, 2, 9, false, (16, 16)),
         ] {
+            let part = Part { quads, splits };
             let k = packing.fitting(k);
             let kind = if spread { "up" } else { "down" };
             let name = format!("{kind}, {} {slots} of {count} experts of {n}x{k}", packing.name());
@@ -142,7 +149,7 @@ fn cases() -> Vec<Case> {
             cases.push(b.case(name, move |r, buffers| {
                 let x = Activations { rows: buffers[rows], capacity: 6, values: buffers[x] };
                 let experts = Experts { chosen: buffers[chosen], weights: buffers[weights], slots, count };
-                r.experts_product(x, &matrix.on(buffers), experts, buffers[out], spread);
+                r.experts_product(part, x, &matrix.on(buffers), experts, buffers[out], spread);
             }));
         }
     }

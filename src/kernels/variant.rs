@@ -232,7 +232,7 @@ impl Shape {
     /// The part of W that a workgroup has as a rule: on a GPU a small one where W has few rows, so that there are workgroups
     /// for all of its processors, and so many lanes for each quad that each has two blocks of columns or more. A processor has
     /// no use for more workgroups.
-    fn part(self, device: &Capabilities) -> Part {
+    pub fn part(self, device: &Capabilities) -> Part {
         if device.software {
             return Part { quads: 16, splits: 16 };
         }

@@ -158,9 +158,9 @@ impl Recorder<'_> {
     }
 }
 
-/// How many lanes a device lets walk a row together: 18 KiB of workgroup memory are what 1024 need.
+/// How many lanes a device lets walk a row together: 28 KiB of workgroup memory are what 1024 need.
 fn most_lanes(device: &Capabilities) -> usize {
-    let many = device.max_invocations as usize >= MOST_LANES && device.max_workgroup_memory >= 18 << 10;
+    let many = device.max_invocations as usize >= MOST_LANES && device.max_workgroup_memory >= 28 << 10;
     if many { MOST_LANES } else { WG }
 }
 

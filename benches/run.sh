@@ -15,6 +15,13 @@ run() {
     printf '```\n'
 }
 
+# Kernels by themselves, where there is a compiler. They take the first device.
+kernels() {
+    printf '\n`cargo bench --bench %s`\n\n```\n' "$1"
+    cargo bench --locked --quiet --bench "$1" 2>&1 | grep -E '^on |time:|thrpt:' || echo "(failed)"
+    printf '```\n'
+}
+
 printf '# %s, commit %s\n' "$(date -u +%F)" "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 printf '\n`%s`\n' "$(uname -srm)"
 run devices --check
@@ -27,3 +34,7 @@ for shape in ${SHAPES:-135m 1b 8b}; do
     run bench --shape "$shape" -b 4 -p 4096 -n 0 -r 1
     run bench --shape "$shape" -b 4 -p 512 -n 32 -r 1 --profile "$out/$shape.json"
 done
+if [ $# = 0 ] && command -v cargo > /dev/null; then
+    kernels attention
+    kernels sample
+fi

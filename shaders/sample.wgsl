@@ -39,6 +39,7 @@ const LIST: u32 = 2048u;
 
 var<workgroup> list: array<u32, LIST>;
 var<workgroup> collected: atomic<u32>;
+var<workgroup> above: u32;
 var<workgroup> bin_count: array<atomic<u32>, 256>;
 var<workgroup> bin_low: array<atomic<u32>, 256>;
 var<workgroup> bin_high: array<atomic<u32>, 256>;
@@ -272,12 +273,12 @@ fn collect(lane: u32, all: Search, top_k: u32, top_p: u32) -> Search {
         }
         chosen_bin = step;
         still_wanted = total;
-        atomicStore(&collected, select(0u, NONE, count > LIST));
+        above = count;
+        atomicStore(&collected, 0u);
     }
-    workgroupBarrier();
+    // A load that tells compilers that all lanes go the same way.
+    s.few = workgroupUniformLoad(&above) <= LIST;
     let last = chosen_bin;
-    s.few = atomicLoad(&collected) == 0u;
-    workgroupBarrier();
     if s.few {
         for (var i = lane; i < VOCAB; i += WG) {
             if step_of(logits[s.base + i], s.greatest) <= last {

@@ -28,11 +28,11 @@ fn damaged(tensor: &str, factor: f32) -> tempfile::TempDir {
 #[test]
 fn the_layer_is_named() {
     let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
-    for (tensor, factor, place) in [
+    for (tensor, factor, place, of_one_row) in [
         // The norm's output reaches 1e30, its product in the MLP 1e60.
-        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (activate)"),
-        // Numbers up to twice the root mean square, times 2e38.
-        ("model.norm.weight", 2e38, "the output layer (rms_norm)"),
+        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (activate)", "layer 1 (activate)"),
+        // Numbers up to twice the root mean square, times 2e38. Some products norm one row themselves.
+        ("model.norm.weight", 2e38, "the output layer (rms_norm)", "the output layer ("),
     ] {
         let dir = damaged(tensor, factor);
         for device in devices() {
@@ -44,7 +44,7 @@ fn the_layer_is_named() {
             let error = block_on(engine.generate(&[request], &mut |_, _| ControlFlow::Continue(())))
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains(place), "{}: {error}", device.name);
+            assert!(error.contains(of_one_row), "{}: {error}", device.name);
         }
     }
 }

@@ -106,10 +106,11 @@ impl Recorder<'_> {
         weight: &Matrix,
         name: &'static str,
     ) -> Option<Buffer> {
+        if x.capacity > 1 || weight.shards.iter().any(|shard| shard.order.is_some()) {
+            return None;
+        }
         let variant = self.choose(x, weight);
-        let reordered = weight.shards.iter().any(|shard| shard.order.is_some());
-        if x.capacity > 1 || reordered || !matches!(variant, Variant::Uniform { .. } | Variant::Split { .. })
-        {
+        if !matches!(variant, Variant::Uniform { .. } | Variant::Split { .. }) {
             return None;
         }
         let out = self.temporary(weight.stride(), name);
@@ -249,12 +250,12 @@ fn norm_consts(consts: Consts, norm: Option<RmsNorm>) -> Consts {
     consts.bool("NORM", norm.is_some()).f32("EPS", eps).bool("ONE_PLUS", one_plus)
 }
 
-/// One row of x, normed if that is to be.
-fn normed_row(x: &[f32], norm: &[f32], consts: &Consts) -> Vec<f64> {
-    match consts.flag("NORM") {
-        true => x.iter().zip(factors(x, norm, consts)).map(|(&v, factor)| f64::from(v) * factor).collect(),
-        false => x.iter().map(|&v| f64::from(v)).collect(),
-    }
+/// The product of the one row of x, normed.
+fn multiply_normed(call: &Invocation<'_>, rows: &[u32], x: &[f32], norm: &[f32], out: &mut [f32]) {
+    let row = active(rows, 0).map(|_| 0);
+    let factors = factors(x, norm, call.consts);
+    let x: Vec<f64> = x.iter().zip(factors).map(|(&v, factor)| f64::from(v) * factor).collect();
+    multiply(call, row.as_slice(), &x, out, |w| w);
 }
 
 fn uniform_twin(mut call: Invocation<'_>) {
@@ -262,9 +263,7 @@ fn uniform_twin(mut call: Invocation<'_>) {
     let (rows, x, y, out) = (rows.words(), x.floats(), y.floats(), out.floats_mut());
     let [k, t, windows, parts] = ["K", "T", "WINDOWS", "PARTS"].map(|c| call.consts.get(c));
     if call.consts.flag("NORM") {
-        let row = active(rows, 0).is_some().then_some(0);
-        let x = normed_row(x, y, call.consts);
-        return multiply(&call, row.as_slice(), &x, out, |w| w);
+        return multiply_normed(&call, rows, x, y, out);
     }
     let x: Vec<f64> = [x, y].iter().take(parts).flat_map(|x| x.iter().map(|&v| f64::from(v))).collect();
     // Each window has as many rows of each part; one of which none is in use is skipped.
@@ -282,9 +281,7 @@ fn twin(call: Invocation<'_>) {
 fn split_twin(mut call: Invocation<'_>) {
     let [rows, x, norm, out] = call.take();
     if call.consts.flag("NORM") {
-        let row = active(rows.words(), 0).is_some().then_some(0);
-        let x = normed_row(x.floats(), norm.floats(), call.consts);
-        return multiply(&call, row.as_slice(), &x, out.floats_mut(), |w| w);
+        return multiply_normed(&call, rows.words(), x.floats(), norm.floats(), out.floats_mut());
     }
     call.bindings = vec![rows, x, out];
     multiply_tiles(call, false);

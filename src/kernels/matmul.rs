@@ -1,6 +1,6 @@
 //! Activations times a packed weight: `out[t, n] (+)= Σ_k x[t, k] · W[n, k]`.
 //!
-//! Four kernels behind one twin: see the head of each WGSL file for what it is good at.
+//! Four kernels that make the same: see the head of each WGSL file for what it is good at.
 
 use super::matmul_cases::{cases, normed_cases, test_part};
 use super::rms_norm::{RmsNorm, factors};

@@ -145,7 +145,7 @@ const FLAT_ROWS: usize = 64;
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
 
-/// Most lanes of a workgroup of `matmul_split` and `matmul_dot`.
+/// Most lanes of a workgroup that has a part of a tile.
 const LANES: usize = 256;
 
 /// Workgroups of them that keep a large GPU busy: the largest have some 150 processors, which want several each while loads are

@@ -414,8 +414,8 @@ impl Model for Decoder {
             layer.attention_output.add(r, of(a), layer.after_attention, x);
             match &layer.mlp {
                 Mlp::Dense { up, down } => {
+                    // [rows, intermediate], twice that if gated
                     let up = match parallel {
-                        //                    [rows, intermediate], twice that if gated
                         Some(h) => up.apply(r, of(h), "up"),
                         None => up.apply_normed(r, of(x), layer.before_mlp, "up"),
                     };

@@ -14,7 +14,8 @@ fn matrix(executor: &mut dyn Executor, packing: Packing, rows: usize, cols: usiz
     let tiles = rows.div_ceil(TILE_ROWS);
     let words = (packing.format.tile_words)(cols, packing.group);
     let planes = words.iter().map(|w| executor.create((w * 4 * tiles) as u64, "plane").unwrap()).collect();
-    Matrix { rows, cols, shards: vec![Shard { first: 0, rows, packing, planes, order: None }] }
+    let shards = vec![Shard { first: 0, rows, packing, planes, order: None }];
+    Matrix { rows, cols, shards, glu: None }
 }
 
 fn bench(c: &mut Criterion) {

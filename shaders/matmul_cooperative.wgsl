@@ -8,7 +8,7 @@
 // compiler. At the end, matrices pass through a corner of workgroup memory, since only lanes can scale, add and stop at an edge.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), ADD, GROUP, GROUPS, ROWS (capacity
-// of the row table), T (rows of a tile), SIZE, LANES (of a subgroup); MatrixA, MatrixB, MatrixC; a format.
+// of the row table), T (rows of a tile), SIZE, LANES (of a subgroup); MatrixA, MatrixB, MatrixC; outputs.wgsl; a format.
 // Grid: (tiles, rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
@@ -85,14 +85,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var m = 0u; m < DOWN * ACROSS; m++) {
         coopStoreT(sum[m], &corner[subgroup * SIZE * SIZE], SIZE);
         workgroupBarrier();
-        for (var i = lane % LANES; i < SIZE * SIZE; i += LANES) {
+        for (var i = lane % LANES * FOLD; i < SIZE * SIZE; i += LANES * FOLD) {
             let r = first_row + down + m / ACROSS * SIZE + i / SIZE;
             let n = workgroup.x * 64u + across + m % ACROSS * SIZE + i % SIZE;
             if r < ROWS && n < N {
                 if rows[r].sequence != NONE {
-                    let to = r * STRIDE + FIRST + n;
-                    let product = corner[subgroup * SIZE * SIZE + i] * x_scales[r];
-                    out[to] = select(product, out[to] + product, ADD);
+                    let to = r * STRIDE + FIRST + n / FOLD;
+                    let from = subgroup * SIZE * SIZE + i;
+                    let made = output_of(corner[from] * x_scales[r], corner[from + FOLD - 1u] * x_scales[r]);
+                    out[to] = select(made, out[to] + made, ADD);
                 }
             }
         }

@@ -4,7 +4,7 @@
 // four of them and their sum in one operation; scale and zero of the weights and the scale of x come after.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP, UNIT (divides GROUP),
-// UNITS (of a row), QUADS, SPLITS, WG; splits.wgsl; put.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
+// UNITS (of a row), QUADS, SPLITS, WG; splits.wgsl; outputs.wgsl; put.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> inputs: array<vec2<u32>>;       // [rows, K/8]

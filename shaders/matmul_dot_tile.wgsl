@@ -4,7 +4,7 @@
 // lie in workgroup memory: some lanes load a block of W each, all of them copy x.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), ADD, GROUP, UNIT (divides GROUP, at
-// most 32), UNITS (of a row), ROWS (capacity of the row table), T = 64 (rows of a tile); a format. Grid: (tiles, rows / 64).
+// most 32), UNITS (of a row), ROWS (capacity of the row table), T = 64 (rows of a tile); outputs.wgsl; a format. Grid: (tiles, rows / 64).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> inputs: array<vec2<u32>>;       // [rows, K/8]
@@ -69,11 +69,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     for (var t = 0u; t < 8u; t++) {
         let r = first_row + part * 8u + t;
-        for (var j = 0u; j < 4u; j++) {
+        for (var j = 0u; j < 4u; j += FOLD) {
             let n = tile * 64u + quad * 4u + j;
             if r < ROWS && n < N {
-                let i = r * STRIDE + FIRST + n;
-                out[i] = select(sum[t][j], out[i] + sum[t][j], ADD);
+                let i = r * STRIDE + FIRST + n / FOLD;
+                let made = output_of(sum[t][j], sum[t][j + FOLD - 1u]);
+                out[i] = select(made, out[i] + made, ADD);
             }
         }
     }

@@ -8,7 +8,7 @@
 // columns of x, and quad operations hand it to the others.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 4), ADD, GROUP, GROUPS,
-// WG; a format. Grid: (lanes / WG, rows of x / T).
+// WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // [rows of x, K]
@@ -218,11 +218,12 @@ fn main(
     }
     // Lanes behind the last row of W went on, since others wanted what they loaded.
     for (var i = 0u; i < end * Q; i++) {
-        for (var j = 0u; j < 4u; j++) {
+        for (var j = 0u; j < 4u; j += FOLD) {
             let row = (quad + i % Q) * 4u + j;
             if row < N {
-                let o = (first + i / Q) * STRIDE + FIRST + row;
-                out[o] = select(kept[i][j], out[o] + kept[i][j], ADD);
+                let o = (first + i / Q) * STRIDE + FIRST + row / FOLD;
+                let made = output_of(kept[i][j], kept[i][j + FOLD - 1u]);
+                out[o] = select(made, out[o] + made, ADD);
             }
         }
     }

@@ -8,7 +8,7 @@
 // Where NORM, T is 1, and x is normed on the way: y is the weight of the norm. See norm.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
-// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; share/; norm.wgsl; a format. Grid: (lanes / WG, WINDOWS).
+// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; share/; norm.wgsl; outputs.wgsl; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
@@ -166,7 +166,6 @@ fn add_quads(quad: u32, at: u32) {
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     // Lanes behind the last row of W go on: others may want what they load.
-    let n = id.x * 4u * Q;
     own = vec2<u32>(lane.id % 8u / 4u, lane.id % 4u);
     let window = select(workgroup.y, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
@@ -186,11 +185,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
     }
     for (var t = 0u; t < T; t++) {
         for (var q = 0u; q < Q; q++) {
-            for (var j = 0u; j < 4u; j++) {
-                let row = n + q * 4u + j;
+            for (var j = 0u; j < 4u; j += FOLD) {
+                let row = (quad + q) * 4u + j;
                 if row < N {
-                    let i = row_of(window, t) * STRIDE + FIRST + row;
-                    out[i] = select(sum[t][q][j], out[i] + sum[t][q][j], ADD);
+                    let i = row_of(window, t) * STRIDE + FIRST + row / FOLD;
+                    let made = output_of(sum[t][q][j], sum[t][q][j + FOLD - 1u]);
+                    out[i] = select(made, out[i] + made, ADD);
                 }
             }
         }

@@ -29,8 +29,8 @@ fn damaged(tensor: &str, factor: f32) -> tempfile::TempDir {
 fn the_layer_is_named() {
     let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
     for (tensor, factor, place, of_one_row) in [
-        // The norm's output reaches 1e30, its product in the MLP 1e60.
-        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (activate)", "layer 1 (activate)"),
+        // The norm's output reaches 1e30, what the gate lets through 1e60.
+        ("model.layers.1.post_attention_layernorm.weight", 1e30, "layer 1 (matmul_", "layer 1 (matmul_"),
         // Numbers up to twice the root mean square, times 2e38. Some products norm one row themselves.
         ("model.norm.weight", 2e38, "the output layer (rms_norm)", "the output layer ("),
     ] {

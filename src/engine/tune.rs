@@ -152,7 +152,7 @@ impl Tuner {
             let made: Vec<f32> = bytemuck::pod_collect_to_vec(&block_on(executor.finish(ticket))?);
             if variants.is_empty() {
                 usual = made;
-            } else if !alike(&usual, &made, weight.stride(), weight.rows) {
+            } else if !alike(&usual, &made, weight.stride(), weight.outputs()) {
                 (self.progress)(&format!("{variant}, which computes something else and is not used"));
                 continue;
             }

@@ -8,7 +8,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
 pub const KERNEL: Kernel = Kernel {
     name: "activate",
-    wgsl: &[wgsl!("activate.wgsl")],
+    wgsl: &[wgsl!("activation.wgsl"), wgsl!("activate.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
@@ -26,8 +26,24 @@ pub enum Activation {
     Gelu,
 }
 
-/// By the number that the kernel knows them by.
-const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::Gelu];
+/// By the number that kernels know them by.
+pub(super) const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::Gelu];
+
+impl Activation {
+    /// What kernels are told of it.
+    pub(super) fn number(self) -> usize {
+        ACTIVATIONS.iter().position(|&a| a == self).unwrap_or(0)
+    }
+
+    /// Of one number.
+    pub(super) fn of(self, x: f64) -> f64 {
+        match self {
+            Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+            Activation::Gelu => 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
+        }
+    }
+}
 
 const WG: usize = 64;
 
@@ -46,20 +62,12 @@ impl Recorder<'_> {
         let out = self.temporary(capacity * intermediate, "activation");
         let consts = Consts::new()
             .u32("K", intermediate)
-            .u32("ACT", ACTIVATIONS.iter().position(|&a| a == activation).unwrap_or(0))
+            .u32("ACT", activation.number())
             .bool("GATED", gated)
             .u32("WG", WG);
         let grid = [(intermediate / 4).div_ceil(WG), capacity, 1];
         self.dispatch("activate", consts, [rows.into(), x.into(), out.into()], grid);
         out
-    }
-}
-
-fn act(activation: Activation, x: f64) -> f64 {
-    match activation {
-        Activation::Silu => x / (1.0 + (-x).exp()),
-        Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
-        Activation::Gelu => 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)),
     }
 }
 
@@ -90,7 +98,7 @@ fn twin(mut call: Invocation<'_>) {
         }
         for (i, o) in out.iter_mut().enumerate() {
             let up = if gated { f64::from(x[k + i]) } else { 1.0 };
-            *o = (act(activation, f64::from(x[i])) * up) as f32;
+            *o = (activation.of(f64::from(x[i])) * up) as f32;
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Four kernels that make the same: see the head of each WGSL file for what it is good at.
 
-use super::matmul_cases::{cases, normed_cases, test_part};
+use super::activate::{ACTIVATIONS, Activation};
+use super::matmul_cases::{cases, glu_cases, normed_cases, test_part};
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
 use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
@@ -15,7 +16,12 @@ use rayon::prelude::*;
 /// Activations as uniforms: for devices whose lanes are a processor's.
 pub const UNIFORM: Kernel = Kernel {
     name: "matmul_uniform",
-    wgsl: &[wgsl!("norm.wgsl"), wgsl!("matmul_uniform.wgsl")],
+    wgsl: &[
+        wgsl!("norm.wgsl"),
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("matmul_uniform.wgsl"),
+    ],
     access: &[Access::Read, Access::Uniform, Access::Uniform, Access::ReadWrite],
     needs: Needs::Sharing,
     twin: uniform_twin,
@@ -29,14 +35,16 @@ pub const UNIFORM: Kernel = Kernel {
             x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads })
         });
         let normed = normed_cases(|_, _| Some(Variant::Uniform { rows: 1, quads: 2 }));
-        few.into_iter().chain(many).chain(normed).collect()
+        let glu =
+            glu_cases(|device, x| x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads: 2 }));
+        few.into_iter().chain(many).chain(normed).chain(glu).collect()
     },
 };
 
 /// Columns written out: for devices of few lanes, whose compilers unroll no loop.
 pub const FLAT: Kernel = Kernel {
     name: "matmul_flat",
-    wgsl: &[wgsl!("matmul_flat.wgsl")],
+    wgsl: &[wgsl!("activation.wgsl"), wgsl!("outputs.wgsl"), wgsl!("matmul_flat.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Quads,
     twin: flat_twin,
@@ -48,31 +56,42 @@ pub const FLAT: Kernel = Kernel {
         });
         let many =
             cases(|device, x| few_lanes(device).then(|| x.flat(64, if x.capacity == 64 { 2 } else { 4 })));
-        few.into_iter().chain(many).collect()
+        let glu = glu_cases(|device, x| few_lanes(device).then(|| x.flat(64, 2)));
+        few.into_iter().chain(many).chain(glu).collect()
     },
 };
 
 /// Columns shared out among lanes: for GPUs and few rows.
 pub const SPLIT: Kernel = Kernel {
     name: "matmul_split",
-    wgsl: &[wgsl!("norm.wgsl"), wgsl!("splits.wgsl"), wgsl!("put.wgsl"), wgsl!("matmul_split.wgsl")],
+    wgsl: &[
+        wgsl!("norm.wgsl"),
+        wgsl!("splits.wgsl"),
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("put.wgsl"),
+        wgsl!("matmul_split.wgsl"),
+    ],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin: split_twin,
     cases: || {
         let split = |_: &Capabilities, x: Shape| Some(x.split(test_part(x.capacity)));
-        cases(split).into_iter().chain(normed_cases(split)).collect()
+        cases(split).into_iter().chain(normed_cases(split)).chain(glu_cases(split)).collect()
     },
 };
 
 /// Tiles in workgroup memory: for GPUs and many rows.
 pub const TILE: Kernel = Kernel {
     name: "matmul_tile",
-    wgsl: &[wgsl!("matmul_tile.wgsl")],
+    wgsl: &[wgsl!("activation.wgsl"), wgsl!("outputs.wgsl"), wgsl!("matmul_tile.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
-    cases: || cases(|_, _| Some(Variant::Tile)),
+    cases: || {
+        let tile = |_: &Capabilities, _: Shape| Some(Variant::Tile);
+        cases(tile).into_iter().chain(glu_cases(tile)).collect()
+    },
 };
 
 /// Rows of x that `matmul_tile` takes at a time.
@@ -174,7 +193,7 @@ impl Recorder<'_> {
             let format = Some(shard.packing.format.name);
             let tiles = shard.rows.div_ceil(TILE_ROWS);
             let planes: Vec<_> = shard.planes.iter().map(|&p| p.into()).collect();
-            let consts = shard_consts(shard, cols, stride, add);
+            let consts = shard_consts(weight, shard, add);
             match variant {
                 Variant::Uniform { rows: t, quads } => {
                     let shape = Shape::new(x.capacity, weight);
@@ -224,7 +243,7 @@ impl Recorder<'_> {
                     self.cooperative(x, cols, (format, planes), consts, out, grid);
                 }
                 Variant::Dot { .. } | Variant::DotTile => {
-                    self.dots(variant, x, (cols, stride), shard, (out, add));
+                    self.dots(variant, x, weight, shard, (out, add));
                 }
             }
         }
@@ -232,16 +251,18 @@ impl Recorder<'_> {
 }
 
 /// What every kernel that multiplies with a shard is told of it.
-pub(super) fn shard_consts(shard: &Shard, cols: usize, stride: usize, add: bool) -> Consts {
+pub(super) fn shard_consts(weight: &Matrix, shard: &Shard, add: bool) -> Consts {
     let group = shard.packing.group;
     Consts::new()
-        .u32("K", cols)
+        .u32("K", weight.cols)
         .u32("N", shard.rows)
-        .u32("FIRST", shard.first)
-        .u32("STRIDE", stride)
+        .u32("FIRST", shard.first / weight.fold())
+        .u32("STRIDE", weight.stride())
         .u32("GROUP", group)
-        .u32("GROUPS", cols.div_ceil(group))
+        .u32("GROUPS", weight.cols.div_ceil(group))
         .bool("ADD", add)
+        .bool("GLU", weight.glu.is_some())
+        .u32("ACT", weight.glu.map_or(0, Activation::number))
 }
 
 /// What kernels that can norm on the way are told.
@@ -317,7 +338,8 @@ pub(super) fn multiply(
 ) {
     let consts = call.consts;
     let [k, n, first, stride] = ["K", "N", "FIRST", "STRIDE"].map(|c| consts.get(c));
-    let add = consts.flag("ADD");
+    let (add, glu) = (consts.flag("ADD"), consts.flag("GLU"));
+    let (activation, fold) = (ACTIVATIONS[consts.get("ACT")], if glu { 2 } else { 1 });
     let columns: Vec<Vec<f32>> = (0..n.div_ceil(TILE_ROWS))
         .into_par_iter()
         .map_init(
@@ -334,9 +356,15 @@ pub(super) fn multiply(
         )
         .collect();
     for (i, sums) in columns.iter().enumerate() {
-        for (j, sums) in sums.chunks_exact(rows.len().max(1)).take(n - i * TILE_ROWS).enumerate() {
-            for (&r, &sum) in rows.iter().zip(sums) {
-                let out = &mut out[r * stride + first + i * TILE_ROWS + j];
+        let (first, here) = (first + i * TILE_ROWS / fold, (n - i * TILE_ROWS) / fold);
+        for (j, sums) in sums.chunks_exact(fold * rows.len().max(1)).take(here).enumerate() {
+            let (gates, sums) = sums.split_at(if glu { rows.len() } else { 0 });
+            for (i, (&r, &sum)) in rows.iter().zip(sums).enumerate() {
+                let sum = match gates.get(i) {
+                    Some(&gate) => (activation.of(f64::from(gate)) * f64::from(sum)) as f32,
+                    None => sum,
+                };
+                let out = &mut out[r * stride + first + j];
                 *out = if add { *out + sum } else { sum };
             }
         }

@@ -1,10 +1,11 @@
 //! What kernels that multiply are checked on.
 
+use super::activate::ACTIVATIONS;
 use super::case::{Builder, Compare, F32};
 use super::matmul::Activations;
 use super::rms_norm::RmsNorm;
 use super::variant::{Part, Shape, Variant};
-use super::{Case, Matrix, NONE, Shard};
+use super::{Activation, Case, Matrix, NONE, Shard};
 use crate::capabilities::Capabilities;
 use crate::format::{Affine, FORMATS, Form, Format, Kind, Packing, States, TILE_ROWS, Tile};
 use crate::recording::Buffer;
@@ -25,6 +26,11 @@ pub(super) fn test_packings() -> Vec<Packing> {
         .collect()
 }
 
+/// Formats of each kind that has loops of its own.
+fn one_of_a_kind(packing: &Packing) -> bool {
+    matches!(packing.name().as_str(), "f16" | "q4/32" | "q4/128")
+}
+
 /// A matrix of a case: shapes, and which inputs its planes are.
 pub(super) struct TestMatrix {
     matrix: Matrix,
@@ -39,6 +45,17 @@ impl TestMatrix {
             shard.planes = planes.iter().map(|&i| buffers[i]).collect();
         }
         matrix
+    }
+
+    /// The same with rows of a gate and of what it lets through in turns.
+    pub(super) fn with(mut self, glu: Option<Activation>) -> Self {
+        self.matrix.glu = glu;
+        self
+    }
+
+    /// As of the matrix.
+    pub(super) fn stride(&self) -> usize {
+        self.matrix.stride()
     }
 }
 
@@ -90,7 +107,7 @@ pub(super) fn test_matrix(
         indices.push(planes.into_iter().map(|p| b.words("plane", p)).collect());
         shards.push(Shard { first, rows: shard_rows, packing, planes: Vec::new(), order: None });
     }
-    TestMatrix { matrix: Matrix { rows, cols, shards }, planes: indices }
+    TestMatrix { matrix: Matrix { rows, cols, shards, glu: None }, planes: indices }
 }
 
 /// Parts of tiles of every size.
@@ -161,8 +178,7 @@ pub(super) fn normed_cases(
     variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
-    let kinds = |packing: &Packing| matches!(packing.name().as_str(), "f16" | "q4/32" | "q4/128");
-    for packing in test_packings().into_iter().filter(kinds) {
+    for packing in test_packings().into_iter().filter(one_of_a_kind) {
         // (rows of W, columns, rows in use, whether the norm's weight is what it differs from 1)
         for (n, k, used, one_plus) in [(131, 72, 1, false), (200, 576, 1, true), (70, 8, 0, false)] {
             let name =
@@ -179,6 +195,35 @@ pub(super) fn normed_cases(
                 let norm = RmsNorm { weight: buffers[weight], one_plus, eps: 1e-5 };
                 if let Some(variant) = variant(r.capabilities, Shape::new(1, &w)) {
                     r.product(variant, x, Some(norm), &w, buffers[out], false);
+                }
+            }));
+        }
+    }
+    cases
+}
+
+/// Products with rows of a gate and of what it lets through in turns, by every activation.
+pub(super) fn glu_cases(
+    variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
+) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for packing in test_packings().into_iter().filter(one_of_a_kind) {
+        // (rows of W, columns, capacity, rows in use, tiles a shard, what the greatest numbers are)
+        let shapes = [(134, 72, 1, 1, 1, 1.0), (200, 64, 16, 11, 9, 100.0), (70, 136, 65, 65, 9, 1.0)];
+        for ((n, k, capacity, used, tiles, spread), activation) in shapes.into_iter().zip(ACTIVATIONS) {
+            let name = format!("{activation:?} glu {} {n}x{k}, {used} of {capacity} rows", packing.name());
+            let mut b = Builder::new(&name);
+            let rows = b.last_rows(capacity, used);
+            let x: Vec<f32> =
+                (0..capacity * k).map(|_| f16::from_f32(b.normal() * spread).to_f32()).collect();
+            let x = b.floats("x", &x);
+            let matrix = test_matrix(&mut b, packing, n, k, tiles).with(Some(activation));
+            let out = b.output("out", capacity * matrix.stride(), F32);
+            cases.push(b.case(name, move |r, buffers| {
+                let weight = matrix.on(buffers);
+                let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
+                if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &weight)) {
+                    r.matmul_as(variant, x, &weight, buffers[out], false);
                 }
             }));
         }

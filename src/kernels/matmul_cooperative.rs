@@ -1,7 +1,7 @@
 //! Activations times a packed weight by matrix units.
 
 use super::matmul::{Activations, multiply};
-use super::matmul_cases::cases;
+use super::matmul_cases::{cases, glu_cases};
 use super::twin::active;
 use super::{Access, Invocation, Kernel, Needs, wgsl};
 use crate::format::unpair;
@@ -10,14 +10,15 @@ use half::f16;
 
 pub const KERNEL: Kernel = Kernel {
     name: "matmul_cooperative",
-    wgsl: &[wgsl!("matmul_cooperative.wgsl")],
+    wgsl: &[wgsl!("activation.wgsl"), wgsl!("outputs.wgsl"), wgsl!("matmul_cooperative.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Matrices,
     twin,
     cases: || {
         let few = cases(|device, x| x.cooperative(device, 64));
         let many = cases(|device, x| x.cooperative(device, 128));
-        few.into_iter().chain(many).collect()
+        let glu = glu_cases(|device, x| x.cooperative(device, 64));
+        few.into_iter().chain(many).chain(glu).collect()
     },
 };
 

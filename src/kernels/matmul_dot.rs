@@ -1,13 +1,14 @@
 //! Activations in 8-bit codes times a weight of integer codes, by packed dot products: four products and their sum in one
 //! operation, where a device has it. Used only where that is asked for, since it rounds more than the weights.
 
+use super::activate::Activation;
 use super::case::{Builder, Compare};
 use super::matmul::{Activations, multiply, shard_consts};
 use super::matmul_cases::{test_matrix, test_packings, test_part};
 use super::quantize::Quantized;
 use super::twin::active;
 use super::variant::{Shape, Variant};
-use super::{Access, Case, Invocation, Kernel, Needs, Shard, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, Needs, Shard, wgsl};
 use crate::format::{BLOCK, Order, Packing, TILE_ROWS};
 use crate::recording::{Buffer, Recorder};
 
@@ -16,7 +17,14 @@ const ACCESS: &[Access] = &[Access::Read, Access::Read, Access::Read, Access::Re
 /// For few rows.
 pub const FEW: Kernel = Kernel {
     name: "matmul_dot",
-    wgsl: &[wgsl!("dots.wgsl"), wgsl!("splits.wgsl"), wgsl!("put.wgsl"), wgsl!("matmul_dot.wgsl")],
+    wgsl: &[
+        wgsl!("dots.wgsl"),
+        wgsl!("splits.wgsl"),
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("put.wgsl"),
+        wgsl!("matmul_dot.wgsl"),
+    ],
     access: ACCESS,
     needs: Needs::Nothing,
     twin,
@@ -26,7 +34,12 @@ pub const FEW: Kernel = Kernel {
 /// For many rows: for GPUs.
 pub const TILE: Kernel = Kernel {
     name: "matmul_dot_tile",
-    wgsl: &[wgsl!("dots.wgsl"), wgsl!("matmul_dot_tile.wgsl")],
+    wgsl: &[
+        wgsl!("dots.wgsl"),
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("matmul_dot_tile.wgsl"),
+    ],
     access: ACCESS,
     needs: Needs::Nothing,
     twin,
@@ -47,15 +60,15 @@ impl Recorder<'_> {
         &mut self,
         variant: Variant,
         x: Activations,
-        (cols, stride): (usize, usize),
+        weight: &Matrix,
         shard: &Shard,
         (out, add): (Buffer, bool),
     ) {
         let Some(order) = shard.packing.format.dots else {
             unreachable!("{} has no integer codes", shard.packing.format.name)
         };
-        let codes = self.quantize(x, cols, unit(shard.packing), order);
-        self.dots_of(variant, x, codes, (cols, stride), shard, (out, add));
+        let codes = self.quantize(x, weight.cols, unit(shard.packing), order);
+        self.dots_of(variant, x, codes, weight, shard, (out, add));
     }
 
     /// The same of codes that are there.
@@ -64,14 +77,14 @@ impl Recorder<'_> {
         variant: Variant,
         x: Activations,
         codes: Quantized,
-        (cols, stride): (usize, usize),
+        weight: &Matrix,
         shard: &Shard,
         (out, add): (Buffer, bool),
     ) {
         let unit = unit(shard.packing);
         let alternating = shard.packing.format.dots == Some(Order::Alternating);
-        let consts = shard_consts(shard, cols, stride, add).u32("UNIT", unit);
-        let consts = consts.u32("UNITS", cols.div_ceil(unit)).bool("ALTERNATING", alternating);
+        let consts = shard_consts(weight, shard, add).u32("UNIT", unit);
+        let consts = consts.u32("UNITS", weight.cols.div_ceil(unit)).bool("ALTERNATING", alternating);
         let (kernel, t, each, consts) = match variant {
             Variant::Dot { rows, part } => (FEW, rows, 4 * part.quads, part.consts(consts.u32("T", rows))),
             _ => (TILE, TILE_T, TILE_ROWS, consts.u32("T", TILE_T).u32("ROWS", x.capacity)),
@@ -106,15 +119,20 @@ fn twin(mut call: Invocation<'_>) {
 fn cases(variant: impl Fn(Shape) -> Variant + Copy + Send + Sync + 'static) -> Vec<Case> {
     let mut cases = Vec::new();
     for packing in test_packings().into_iter().filter(|packing| packing.format.dots.is_some()) {
-        // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
-        for (n, k, capacity, used, tiles, add) in [
-            (131, 72, 1, 1, 1, true),
-            (200, 576, 8, 3, 9, false),
-            (67, 328, 24, 17, 9, true),
-            (130, 136, 72, 70, 2, false),
-        ] {
+        // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there, rows are gate and up in turns)
+        let all = [
+            (131, 72, 1, 1, 1, true, None),
+            (200, 576, 8, 3, 9, false, None),
+            (67, 328, 24, 17, 9, true, None),
+            (130, 136, 72, 70, 2, false, None),
+            (134, 72, 2, 1, 1, false, Some(Activation::Silu)),
+            (134, 72, 65, 64, 1, false, Some(Activation::Gelu)),
+        ];
+        let shapes = if packing.name() == "q4/32" { ..6 } else { ..4 };
+        for &(n, k, capacity, used, tiles, add, glu) in &all[shapes] {
             let k = packing.fitting(k);
-            let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
+            let kind = if glu.is_some() { "glu " } else { "" };
+            let name = format!("{kind}{} {n}x{k}, {used} of {capacity} rows", packing.name());
             let mut b = Builder::new(&name);
             let rows = b.last_rows(capacity, used);
             let words: Vec<u32> = (0..capacity * k / 4).map(|_| b.random()).collect();
@@ -129,8 +147,8 @@ fn cases(variant: impl Fn(Shape) -> Variant + Copy + Send + Sync + 'static) -> V
             }
             let codes = b.words("codes", words);
             let scales = b.floats("scales of codes", &scales);
-            let matrix = test_matrix(&mut b, packing, n, k, tiles);
-            let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
+            let matrix = test_matrix(&mut b, packing, n, k, tiles).with(glu);
+            let out = b.output("out", capacity * matrix.stride(), Compare::Floats(1e-7));
             cases.push(b.case(name, move |r, buffers| {
                 let weight = matrix.on(buffers);
                 let variant = variant(Shape::new(capacity, &weight));
@@ -138,7 +156,7 @@ fn cases(variant: impl Fn(Shape) -> Variant + Copy + Send + Sync + 'static) -> V
                 let codes = Quantized { codes: buffers[codes], scales: buffers[scales] };
                 for shard in &weight.shards {
                     let to = (buffers[out], add);
-                    r.dots_of(variant, x, codes, (weight.cols, weight.stride()), shard, to);
+                    r.dots_of(variant, x, codes, &weight, shard, to);
                 }
             }));
         }

@@ -49,8 +49,8 @@ impl Recorder<'_> {
 
     /// What a workgroup has of an expert's matrix, where `slots` of them are at work side by side, which is as good as more rows.
     fn part_of_expert(&self, x: Activations, weight: &Matrix, experts: Experts, slots: usize) -> Part {
-        let stride = slots * (weight.rows / experts.count);
-        Shape { capacity: x.capacity, cols: weight.cols, stride }.part(self.capabilities)
+        let rows = slots * (weight.rows / experts.count);
+        Shape { capacity: x.capacity, rows, cols: weight.cols, stride: rows }.part(self.capabilities)
     }
 
     fn experts_product(

@@ -126,6 +126,8 @@ impl Variant {
 pub(super) struct Shape {
     /// Rows of x.
     pub capacity: usize,
+    /// Rows of W.
+    pub rows: usize,
     /// Columns of W.
     pub cols: usize,
     /// Floats from one row of outputs to the next.
@@ -160,7 +162,7 @@ pub(super) const FLAT_WG: usize = 4;
 
 impl Shape {
     pub fn new(capacity: usize, weight: &Matrix) -> Self {
-        Shape { capacity, cols: weight.cols, stride: weight.stride() }
+        Shape { capacity, rows: weight.rows, cols: weight.cols, stride: weight.stride() }
     }
 
     /// The variant that serves where nothing was measured; with `dots`, of activations in 8 bits.
@@ -236,7 +238,7 @@ impl Shape {
         if device.software {
             return Part { quads: 16, splits: 16 };
         }
-        let quads = [16, 8].into_iter().find(|quads| self.stride / (4 * quads) >= ENOUGH).unwrap_or(4);
+        let quads = [16, 8].into_iter().find(|quads| self.rows / (4 * quads) >= ENOUGH).unwrap_or(4);
         let blocks = self.cols / BLOCK;
         let splits =
             [64, 32, 16, 8].into_iter().find(|splits| quads * splits <= LANES && 2 * splits <= blocks);
@@ -325,7 +327,8 @@ impl Product {
     pub fn name(capacity: usize, weight: &Matrix, dots: bool) -> String {
         let packing = weight.shards.first().map_or_else(String::new, |shard| shard.packing.name());
         let activations = if dots { " of q8" } else { "" };
-        format!("{packing} {}×{}, {capacity} rows{activations}", weight.rows, weight.cols)
+        let glu = if weight.glu.is_some() { " glu" } else { "" };
+        format!("{packing} {}×{}{glu}, {capacity} rows{activations}", weight.rows, weight.cols)
     }
 
     /// The products among what a recorder met and nothing was measured of.
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn variants_are_read_as_they_are_written() {
-        let shape = Shape { capacity: 64, cols: 576, stride: 960 };
+        let shape = Shape { capacity: 64, rows: 960, cols: 576, stride: 960 };
         let matrices = Some(Matrices { size: 16, lanes: 32 });
         let device = Capabilities { matrices, max_workgroup_memory: 32 << 10, ..device() };
         let all = [shape.candidates(&device, false), shape.candidates(&device, true)].concat();
@@ -374,7 +377,7 @@ mod tests {
     #[test]
     fn parts_of_tiles_keep_a_gpu_busy() {
         let part = |rows: usize, cols: usize, software: bool| {
-            let shape = Shape { capacity: 1, cols, stride: rows };
+            let shape = Shape { capacity: 1, rows, cols, stride: rows };
             match shape.usual(&Capabilities { software, max_uniform: 0, ..device() }, false) {
                 Variant::Split { part, .. } => (part.quads, part.splits),
                 other => panic!("{other}"),
@@ -390,7 +393,9 @@ mod tests {
         for software in [false, true] {
             let device = Capabilities { software, ..device() };
             for cols in [8, 64, 576, 14336] {
-                for variant in (Shape { capacity: 1, cols, stride: 4096 }).candidates(&device, false) {
+                for variant in
+                    (Shape { capacity: 1, rows: 4096, cols, stride: 4096 }).candidates(&device, false)
+                {
                     let Variant::Split { part, .. } = variant else { continue };
                     let Part { quads, splits } = part;
                     assert!(16 % quads == 0 && splits.is_power_of_two() && splits >= 4, "{variant}");
@@ -405,7 +410,8 @@ mod tests {
     fn candidates_leave_no_row_over() {
         let device = device();
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
-            for variant in (Shape { capacity, cols: 1536, stride: 584 }).candidates(&device, false) {
+            for variant in (Shape { capacity, rows: 584, cols: 1536, stride: 584 }).candidates(&device, false)
+            {
                 if let Variant::Uniform { rows, .. }
                 | Variant::Flat { rows, .. }
                 | Variant::Split { rows, .. } = variant

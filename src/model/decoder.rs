@@ -43,7 +43,7 @@ struct Layer {
 
 enum Mlp {
     Dense {
-        /// Rows of gate, then up; or just up.
+        /// Rows of gate and up, in turns or one after the other; or just up.
         up: Projection,
         down: Projection,
     },
@@ -141,12 +141,17 @@ impl Design {
                 let name = |name: &&str| format!("{layer}.{name}.{what}");
                 tensors.iter().map(name).zip(rows.iter().copied()).collect()
             };
+            let (parts_of_weight, packing) = (parts("weight"), loader.weights.linear);
             let weight = match self.transposed {
-                true => loader.transposed(&parts("weight"), cols, loader.weights.linear)?,
-                false => loader.product(&parts("weight"), cols, loader.weights.linear)?,
+                true => loader.transposed(&parts_of_weight, cols, packing)?,
+                // Gate and up; a bias would come between their sums and the activation.
+                false if origin == 2 && self.gated && !biased => {
+                    loader.glu(&parts_of_weight, cols, packing, self.activation)?
+                }
+                false => loader.product(&parts_of_weight, cols, packing)?,
             };
             let bias = if biased { Some(loader.vectors(&parts("bias"))?) } else { None };
-            let tensors = parts("weight").into_iter().map(|(name, _)| name).collect();
+            let tensors = parts_of_weight.into_iter().map(|(name, _)| name).collect();
             Ok(Projection { weight, bias, tensors, origin: origins[origin].clone() })
         };
         let qkv = projection(names.qkv, qkv_rows, hidden, qkv, 0)?;
@@ -414,13 +419,18 @@ impl Model for Decoder {
             layer.attention_output.add(r, of(a), layer.after_attention, x);
             match &layer.mlp {
                 Mlp::Dense { up, down } => {
-                    // [rows, intermediate], twice that if gated
-                    let up = match parallel {
+                    // [rows, intermediate], twice that if gated and not yet multiplied
+                    let made = match parallel {
                         Some(h) => up.apply(r, of(h), "up"),
                         None => up.apply_normed(r, of(x), layer.before_mlp, "up"),
                     };
-                    let g = r.activate(rows, capacity, up, self.intermediate, self.activation, self.gated);
-                    down.add(r, of(g), layer.after_mlp, x);
+                    let inner = match up.weight.glu {
+                        Some(_) => made,
+                        None => {
+                            r.activate(rows, capacity, made, self.intermediate, self.activation, self.gated)
+                        }
+                    };
+                    down.add(r, of(inner), layer.after_mlp, x);
                 }
                 Mlp::Experts { router, up, down, choice } => {
                     let h = parallel.unwrap_or_else(|| normed(r)); // [rows, hidden]

@@ -4,7 +4,7 @@
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
 use crate::format::{Affine, BLOCK, Codes, Kind, Packing, TILE_ROWS, Tile};
-use crate::kernels::{Matrix, Shard};
+use crate::kernels::{Activation, Matrix, Shard};
 use crate::quantize::{Flaw, LONGEST_GROUP, Loss, QUANTIZERS, Quantizer, Treatment};
 use crate::recording::{Buffer, Executor};
 use rayon::prelude::*;
@@ -53,6 +53,8 @@ enum Role {
     Table,
     /// All of it is multiplied with.
     Product,
+    /// The same; its first half is a gate, and its second what that lets through.
+    Glu(Activation),
     /// The same, but its tensors are stored the other way around.
     Turned,
 }
@@ -182,6 +184,21 @@ impl Loader<'_> {
         self.matrix_for(Role::Product, parts, cols, packing)
     }
 
+    /// The same where the first half of its rows is a gate, and the second what that lets through. They lie in turns if all are
+    /// packed alike; see [`Matrix::glu`].
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix).
+    pub fn glu(
+        &mut self,
+        parts: &[(String, usize)],
+        cols: usize,
+        packing: Packing,
+        activation: Activation,
+    ) -> Result<Matrix> {
+        self.matrix_for(Role::Glu(activation), parts, cols, packing)
+    }
+
     /// The same where the tensors are stored the other way around, `[cols, rows]`. They are held in host memory whole.
     ///
     /// # Errors
@@ -210,7 +227,7 @@ impl Loader<'_> {
             let shape = if transposed { [cols, *part_rows] } else { [*part_rows, cols] };
             let tensor = self.checkpoint.tensor(name, &shape)?;
             let own = tensor.packing().filter(|own| self.weights.stored && own.fitting(cols) == cols);
-            let own = own.filter(|_| !transposed && (role == Role::Product || tensor.order().is_none()));
+            let own = own.filter(|_| !transposed && (role != Role::Table || tensor.order().is_none()));
             let turned = transposed.then(|| transpose(&tensor, *part_rows, cols));
             let treated = match self.weights.treatment.as_ref().and_then(|treat| treat(name)) {
                 Some(treatment) => {
@@ -233,20 +250,25 @@ impl Loader<'_> {
             };
             let kind = |part: &Part<'_>| (part.packing, part.own, part.order.clone());
             if alike.last().is_some_and(|last| kind(last) != kind(&part)) {
-                shards.extend(self.shards(&std::mem::take(&mut alike), cols)?);
+                shards.extend(self.shards(&std::mem::take(&mut alike), cols, false)?);
             }
             alike.push(part);
             rows += part_rows;
         }
-        shards.extend(self.shards(&alike, cols)?);
-        Ok(Matrix { rows, cols, shards })
+        let glu = match role {
+            Role::Glu(activation) if shards.is_empty() && rows.is_multiple_of(2) => Some(activation),
+            _ => None,
+        };
+        shards.extend(self.shards(&alike, cols, glu.is_some())?);
+        Ok(Matrix { rows, cols, shards, glu })
     }
 
-    /// Packs and uploads neighbouring parts that are packed alike.
-    fn shards(&mut self, parts: &[Part<'_>], cols: usize) -> Result<Vec<Shard>> {
+    /// Packs and uploads neighbouring parts that are packed alike; the rows of their two halves in turns, if so.
+    fn shards(&mut self, parts: &[Part<'_>], cols: usize, in_turns: bool) -> Result<Vec<Shard>> {
         let (Some(part), Some(last)) = (parts.first(), parts.last()) else { return Ok(Vec::new()) };
         let (packing, start, name) = (part.packing, part.first, &part.tensor.info().name);
         let rows = last.first + last.rows - start;
+        let firsts: Vec<usize> = parts.iter().map(|part| part.first).collect();
         let group = packing.group;
         if !group.is_multiple_of(BLOCK) || group < BLOCK || (!part.own && group > LONGEST_GROUP) {
             let problem =
@@ -283,9 +305,10 @@ impl Loader<'_> {
                 let packed: Vec<Vec<Vec<u32>>> = (first..end)
                     .into_par_iter()
                     .map(|tile| {
-                        let tile_start = start + tile * TILE_ROWS;
-                        let rows = tile_start..(tile_start + TILE_ROWS).min(start + rows);
-                        pack(parts, rows, cols, packing, quantizer)
+                        let first = tile * TILE_ROWS;
+                        let all = first..(first + TILE_ROWS).min(rows);
+                        let runs = runs(&firsts, all, in_turns.then_some(rows));
+                        pack(parts, &runs, cols, packing, quantizer)
                     })
                     .collect::<Result<_>>()?;
                 for (plane, &buffer) in planes.iter().enumerate() {
@@ -355,46 +378,64 @@ fn flawed(flaw: Flaw, name: &str, packing: &Packing) -> Error {
     )
 }
 
-/// Packs a tile: `rows` of the matrix.
+/// Rows of a tile that come from one part, one after the other.
+struct Run {
+    part: usize,
+    /// Rows of the part.
+    rows: Range<usize>,
+    /// The first of them in the tile.
+    at: usize,
+}
+
+/// Where `rows`, counted from the first of the parts, come from, if the parts' first rows are those. Where all that many rows
+/// lie in turns, each second one is of the second half.
+fn runs(firsts: &[usize], rows: Range<usize>, in_turns: Option<usize>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (at, row) in rows.enumerate() {
+        let row = firsts[0] + in_turns.map_or(row, |all| row % 2 * (all / 2) + row / 2);
+        let part = firsts.partition_point(|&first| first <= row) - 1;
+        let row = row - firsts[part];
+        match runs.last_mut().filter(|run| run.part == part && run.rows.end == row) {
+            Some(run) => run.rows.end += 1,
+            None => runs.push(Run { part, rows: row..row + 1, at }),
+        }
+    }
+    runs
+}
+
+/// Packs a tile.
 fn pack(
     parts: &[Part<'_>],
-    rows: Range<usize>,
+    runs: &[Run],
     cols: usize,
     packing: Packing,
     quantizer: &Quantizer,
 ) -> Result<Vec<Vec<u32>>> {
-    // The part's rows that are in the tile, by their numbers in the part.
-    let inside = |part: &Part<'_>| {
-        let (from, to) = (rows.start.max(part.first), rows.end.min(part.first + part.rows));
-        (from < to).then(|| from - part.first..to - part.first)
-    };
+    let name = |run: &Run| &parts[run.part].tensor.info().name;
     if parts[0].own {
         let mut tile = Codes::new(packing, cols);
-        for (part, range) in parts.iter().filter_map(|part| Some((part, inside(part)?))) {
-            let at = part.first + range.start - rows.start;
-            part.tensor.read_codes(range, at, &mut tile).map_err(|(row, col, value)| {
-                flawed(Flaw { row, col, value }, &part.tensor.info().name, &packing)
-            })?;
+        for run in runs {
+            parts[run.part]
+                .tensor
+                .read_codes(run.rows.clone(), run.at, &mut tile)
+                .map_err(|(row, col, value)| flawed(Flaw { row, col, value }, name(run), &packing))?;
         }
         let mut planes = vec![Vec::new(); packing.format.planes.len()];
         (packing.format.pack)(tile.tile(), cols, packing.group, &mut planes);
         return Ok(planes);
     }
     let mut values = vec![0.0; TILE_ROWS * cols];
-    for (part, range) in parts.iter().filter_map(|part| Some((part, inside(part)?))) {
-        let at = (part.first + range.start - rows.start) * cols;
-        let range = range.start * cols..range.end * cols;
-        let out = &mut values[at..at + range.len()];
-        match &part.treated {
+    for run in runs {
+        let range = run.rows.start * cols..run.rows.end * cols;
+        let out = &mut values[run.at * cols..][..range.len()];
+        match &parts[run.part].treated {
             Some(treated) => out.copy_from_slice(&treated[range]),
-            None => part.tensor.read_f32(range, out),
+            None => parts[run.part].tensor.read_f32(range, out),
         }
     }
     encode(&values, cols, packing, quantizer).map_err(|flaw| {
-        let row = rows.start + flaw.row;
-        let part = parts.iter().rev().find(|part| part.first <= row);
-        let (name, first) = part.map_or(("", 0), |part| (part.tensor.info().name.as_str(), part.first));
-        flawed(Flaw { row: row - first, ..flaw }, name, &packing)
+        let run = &runs[runs.partition_point(|run| run.at <= flaw.row) - 1];
+        flawed(Flaw { row: run.rows.start + flaw.row - run.at, ..flaw }, name(run), &packing)
     })
 }
 
@@ -424,4 +465,30 @@ fn encode(
         }
     }
     Ok(planes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tile's rows: part, rows of it, first row of the tile.
+    fn listed(runs: &[Run]) -> Vec<(usize, Range<usize>, usize)> {
+        runs.iter().map(|run| (run.part, run.rows.clone(), run.at)).collect()
+    }
+
+    #[test]
+    fn rows_of_a_tile_come_from_parts_one_after_the_other() {
+        // Parts of 10, 3 and 87 rows that begin with row 5 of a matrix.
+        let firsts = [5, 15, 18];
+        assert_eq!(listed(&runs(&firsts, 0..64, None)), [(0, 0..10, 0), (1, 0..3, 10), (2, 0..51, 13)]);
+        assert_eq!(listed(&runs(&firsts, 64..100, None)), [(2, 51..87, 0)]);
+    }
+
+    #[test]
+    fn rows_of_two_halves_come_in_turns() {
+        let two = runs(&[0, 50], 64..68, Some(100));
+        assert_eq!(listed(&two), [(0, 32..33, 0), (1, 32..33, 1), (0, 33..34, 2), (1, 33..34, 3)]);
+        let one = runs(&[0], 0..3, Some(100));
+        assert_eq!(listed(&one), [(0, 0..1, 0), (0, 50..51, 1), (0, 1..2, 2)]);
+    }
 }

@@ -1,8 +1,8 @@
 // out[t, n] (+)= Σ_k x[t, k] · W[n, k] for up to T rows t: for devices whose lanes are a processor's.
 //
 // One lane owns Q quads, 4·Q rows of W, and loops over all of k. The activations lie in uniform buffers; a lane loads one of
-// eight columns and hands it to the others. That is not for nothing, so Q quads share each of them, as T rows share each
-// unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since one holds only so much, of
+// eight columns, or two of those of two rows, and hands it to the others. That is not for nothing, so Q quads share each of
+// them, as T rows share each unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since one holds only so much, of
 // which each has as many of the T rows.
 //
 // Where NORM, T is 1, and x is normed on the way: y is the weight of the norm. See norm.wgsl.
@@ -11,16 +11,20 @@
 // T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; share/; norm.wgsl; outputs.wgsl; a format. Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<uniform> x: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
-@group(0) @binding(2) var<uniform> y: array<vec4<f32>, WINDOWS * EACH * K / 4u>; // the second part, x again, or a norm
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;                  // [WINDOWS · T, STRIDE]
+@group(0) @binding(1) var<uniform> x: array<Four, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
+@group(0) @binding(2) var<uniform> y: array<Four, WINDOWS * EACH * K / 4u>; // the second part, x again, or a norm
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;             // [WINDOWS · T, STRIDE]
 
 const EACH: u32 = T / PARTS; // rows of x of a window in one part
 
 // Lanes behind the last quad of the last tile take that one.
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
-var<private> sum: array<array<vec4<f32>, Q>, T>;
+// Rows of x that eight lanes load for each other at a time, eight columns of each.
+const R: u32 = select(1u, 2u, SHARED && LOADED == 2u && EACH % 2u == 0u);
+
+// In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in memory.
+var<private> sum: array<array<array<vec4<f32>, Q>, R>, T / R>;
 
 struct Place { tile: u32, quad: Quad }
 
@@ -34,33 +38,58 @@ fn place_of(quad: u32, q: u32) -> Place {
     return Place(number >> 4u, quad_of(number & 15u));
 }
 
-// Which of eight columns a lane loads for all: vector and component.
-var<private> own: vec2<u32>;
+// What a lane loads for all: of which row, which vector of two, and number of that; and which float of it, if but one is wanted.
+var<private> own: vec4<u32>;
 
-// Columns i·4 .. i·4 + 8 of what lies in x, and in y.
-fn block_of_x(i: u32) -> array<vec4<f32>, 2> {
-    if SHARED {
-        return share(x[i + own.x][own.y]);
-    }
-    return array<vec4<f32>, 2>(x[i], x[i + 1u]);
+fn own_of(lane: u32) -> vec4<u32> {
+    let one_row = vec4<u32>(0u, lane % 8u / 4u, lane % 4u / LOADED, lane % LOADED);
+    return select(one_row, vec4<u32>(lane % 8u / 4u, lane % 4u / 2u, lane % 2u, 0u), R == 2u);
 }
 
-fn block_of_y(i: u32) -> array<vec4<f32>, 2> {
-    if SHARED {
-        return share(y[i + own.x][own.y]);
-    }
-    return array<vec4<f32>, 2>(y[i], y[i + 1u]);
+// Where that is in rows that begin with vector i: vector and number.
+fn own_place(i: u32) -> vec2<u32> {
+    return vec2<u32>(i + own.x * (K / 4u) + own.y, own.z);
 }
 
-// The same of x times the norm's weight; squares of x are added up, by lane if lanes load for each other.
+// What all lanes loaded, by row: all eight columns.
+fn share_own(mine: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
+    if R == 2u {
+        return share_twos(mine);
+    }
+    return array<array<vec4<f32>, 2>, 2>(share(mine[own.w]), array<vec4<f32>, 2>());
+}
+
+// Columns i·4 .. i·4 + 8 of what lies in x, and in y: of R rows, the first of which that is.
+fn blocks_of_x(i: u32) -> array<array<vec4<f32>, 2>, 2> {
+    if SHARED {
+        let place = own_place(i);
+        return share_own(floats_of(x[place.x][place.y]));
+    }
+    let v = array<vec4<f32>, 2>(four_floats(x[i]), four_floats(x[i + 1u]));
+    return array<array<vec4<f32>, 2>, 2>(v, v);
+}
+
+fn blocks_of_y(i: u32) -> array<array<vec4<f32>, 2>, 2> {
+    if SHARED {
+        let place = own_place(i);
+        return share_own(floats_of(y[place.x][place.y]));
+    }
+    let v = array<vec4<f32>, 2>(four_floats(y[i]), four_floats(y[i + 1u]));
+    return array<array<vec4<f32>, 2>, 2>(v, v);
+}
+
+// The same of the one row of x times the norm's weight, y; squares of x are added up, by lane if lanes load for each other.
 fn block_normed(i: u32, squares: ptr<function, f32>) -> array<vec4<f32>, 2> {
     if SHARED {
-        let mine = x[i + own.x][own.y];
+        let place = own_place(i);
+        let mine = floats_of(x[place.x][place.y])[own.w];
         *squares += mine * mine;
-        return share(mine * norm_factor(y[i + own.x][own.y]));
+        return share(mine * norm_factor(floats_of(y[place.x][place.y])[own.w]));
     }
-    *squares += dot(x[i], x[i]) + dot(x[i + 1u], x[i + 1u]);
-    return array<vec4<f32>, 2>(x[i] * norm_factors(y[i]), x[i + 1u] * norm_factors(y[i + 1u]));
+    let a = four_floats(x[i]);
+    let b = four_floats(x[i + 1u]);
+    *squares += dot(a, a) + dot(b, b);
+    return array<vec4<f32>, 2>(a * norm_factors(four_floats(y[i])), b * norm_factors(four_floats(y[i + 1u])));
 }
 
 // Of all columns.
@@ -84,7 +113,7 @@ fn add_codes(quad: u32, at: u32) {
             if NORM {
                 v = block_normed(at + block * 2u, &squares);
             } else {
-                v = block_of_x(at + block * 2u);
+                v = blocks_of_x(at + block * 2u)[0];
             }
             total += v[0] + v[1];
             let a = v[0] * ALIGN_A;
@@ -107,13 +136,13 @@ fn add_codes(quad: u32, at: u32) {
         let all = (total.x + total.y) + (total.z + total.w);
         for (var q = 0u; q < Q; q++) {
             let place = place_of(quad, q);
-            sum[0][q] += finish(part[q], all, load_group(place.tile, place.quad, g));
+            sum[0][0][q] += finish(part[q], all, load_group(place.tile, place.quad, g));
         }
     }
     if NORM {
         let scale = norm_scale(sum_of_squares(squares));
         for (var q = 0u; q < Q; q++) {
-            sum[0][q] *= scale;
+            sum[0][0][q] *= scale;
         }
     }
 }
@@ -138,26 +167,43 @@ fn add_quads(quad: u32, at: u32) {
                 let place = place_of(quad, q);
                 w[q] = load_block(place.tile, place.quad, block, group[q]);
             }
-            for (var t = 0u; t < T; t++) {
+            for (var pair = 0u; pair < T / R; pair++) {
+                let t = pair * R;
                 let i = at + t % EACH * (K / 4u) + block * 2u;
-                var v = block_of_x(i);
+                var v = blocks_of_x(i);
                 if t >= EACH {
-                    v = block_of_y(i);
+                    v = blocks_of_y(i);
                 }
-                let a = v[0];
-                let b = v[1];
-                for (var q = 0u; q < Q; q++) {
-                    var s = sum[t][q];
-                    s += w[q][0] * a.x;
-                    s += w[q][1] * a.y;
-                    s += w[q][2] * a.z;
-                    s += w[q][3] * a.w;
-                    s += w[q][4] * b.x;
-                    s += w[q][5] * b.y;
-                    s += w[q][6] * b.z;
-                    s += w[q][7] * b.w;
-                    sum[t][q] = s;
+                for (var r = 0u; r < R; r++) {
+                    let a = v[r][0];
+                    let b = v[r][1];
+                    for (var q = 0u; q < Q; q++) {
+                        var s = sum[pair][r][q];
+                        s += w[q][0] * a.x;
+                        s += w[q][1] * a.y;
+                        s += w[q][2] * a.z;
+                        s += w[q][3] * a.w;
+                        s += w[q][4] * b.x;
+                        s += w[q][5] * b.y;
+                        s += w[q][6] * b.z;
+                        s += w[q][7] * b.w;
+                        sum[pair][r][q] = s;
+                    }
                 }
+            }
+        }
+    }
+}
+
+// What the sums of row t of a window are.
+fn write(window: u32, t: u32, quad: u32, sums: array<vec4<f32>, Q>) {
+    for (var q = 0u; q < Q; q++) {
+        for (var j = 0u; j < 4u; j += FOLD) {
+            let row = (quad + q) * 4u + j;
+            if row < N {
+                let i = row_of(window, t) * STRIDE + FIRST + row / FOLD;
+                let made = output_of(sums[q][j], sums[q][j + FOLD - 1u]);
+                out[i] = select(made, out[i] + made, ADD);
             }
         }
     }
@@ -166,7 +212,7 @@ fn add_quads(quad: u32, at: u32) {
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>, lane: Lane) {
     // Lanes behind the last row of W go on: others may want what they load.
-    own = vec2<u32>(lane.id % 8u / 4u, lane.id % 4u);
+    own = own_of(lane.id);
     let window = select(workgroup.y, 0u, WINDOWS == 1u);
     // Skipped if none of the rows is in use.
     var first_used = 0u;
@@ -183,16 +229,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
     } else {
         add_quads(quad, at);
     }
-    for (var t = 0u; t < T; t++) {
-        for (var q = 0u; q < Q; q++) {
-            for (var j = 0u; j < 4u; j += FOLD) {
-                let row = (quad + q) * 4u + j;
-                if row < N {
-                    let i = row_of(window, t) * STRIDE + FIRST + row / FOLD;
-                    let made = output_of(sum[t][q][j], sum[t][q][j + FOLD - 1u]);
-                    out[i] = select(made, out[i] + made, ADD);
-                }
-            }
+    for (var pair = 0u; pair < T / R; pair++) {
+        for (var r = 0u; r < R; r++) {
+            write(window, pair * R + r, quad, sum[pair][r]);
         }
     }
 }

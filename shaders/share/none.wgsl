@@ -8,6 +8,10 @@ fn share(a: f32) -> array<vec4<f32>, 2> {
     return array<vec4<f32>, 2>();
 }
 
+fn share_twos(a: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
+    return array<array<vec4<f32>, 2>, 2>();
+}
+
 fn share_vectors(a: vec4<f32>) -> array<vec4<f32>, 8> {
     return array<vec4<f32>, 8>();
 }

@@ -16,6 +16,17 @@ fn share(a: f32) -> array<vec4<f32>, 2> {
             subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u)));
 }
 
+// Those of the first four lanes, and those of the next four.
+fn share_twos(a: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
+    return array<array<vec4<f32>, 2>, 2>(
+        array<vec4<f32>, 2>(
+            vec4<f32>(subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u)),
+            vec4<f32>(subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u))),
+        array<vec4<f32>, 2>(
+            vec4<f32>(subgroupBroadcast(a, 4u), subgroupBroadcast(a, 5u)),
+            vec4<f32>(subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u))));
+}
+
 // The vectors of the first eight lanes.
 fn share_vectors(a: vec4<f32>) -> array<vec4<f32>, 8> {
     return array<vec4<f32>, 8>(

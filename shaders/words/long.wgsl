@@ -12,3 +12,16 @@ fn four_words(words: Stored, half: u32) -> vec4<u32> {
     let two = select(words.xy, words.zw, half == 1u);
     return vec4<u32>(u32(two.x), u32(two.x >> 32u), u32(two.y), u32(two.y >> 32u));
 }
+
+// Four floats of a uniform buffer, as they are loaded: LOADED in one number.
+alias Four = vec2<u64>;
+
+const LOADED: u32 = 2u;
+
+fn floats_of(two: u64) -> vec2<f32> {
+    return vec2<f32>(bitcast<f32>(u32(two)), bitcast<f32>(u32(two >> 32u)));
+}
+
+fn four_floats(four: Four) -> vec4<f32> {
+    return vec4<f32>(floats_of(four.x), floats_of(four.y));
+}

@@ -10,3 +10,16 @@ fn place_of_half(eight: u32, half: u32) -> u32 {
 fn four_words(words: Stored, half: u32) -> vec4<u32> {
     return words;
 }
+
+// Four floats of a uniform buffer, as they are loaded: LOADED in one number.
+alias Four = vec4<f32>;
+
+const LOADED: u32 = 1u;
+
+fn floats_of(one: f32) -> vec2<f32> {
+    return vec2<f32>(one);
+}
+
+fn four_floats(four: Four) -> vec4<f32> {
+    return four;
+}

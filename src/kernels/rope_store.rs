@@ -58,10 +58,13 @@ impl Recorder<'_> {
     ) -> Buffer {
         let half = cache.head_dim / 2;
         let q = self.temporary(capacity * cache.heads * cache.head_dim, "q");
-        let consts = cache.consts(WG).u32("TURNS", rotation.pairs).bool("BY_HEAD", heads == Heads::ByHead);
+        let even = half.is_multiple_of(4) && rotation.pairs.is_multiple_of(4);
+        let each = if even { 4 } else { 1 };
+        let consts = cache.consts(WG).u32("TURNS", rotation.pairs).u32("EACH", each);
+        let consts = consts.bool("BY_HEAD", heads == Heads::ByHead);
         let bindings = [rows, cache.pages, rotation.table, qkv, cache.keys, cache.values, q].map(Into::into);
         let pairs = (cache.heads + 2 * cache.kv_heads) * half;
-        self.dispatch("rope_store", consts, bindings, [pairs.div_ceil(WG), capacity, 1]);
+        self.dispatch("rope_store", consts, bindings, [(pairs / each).div_ceil(WG), capacity, 1]);
         q
     }
 }

@@ -4,7 +4,8 @@
 // lie in workgroup memory: some lanes load a block of W each, all of them copy x.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), ADD, GROUP, UNIT (divides GROUP, at
-// most 32), UNITS (of a row), ROWS (capacity of the row table), T = 64 (rows of a tile); outputs.wgsl; a format. Grid: (tiles, rows / 64).
+// most 32), UNITS (of a row), ROWS (capacity of the row table), T = 64 (rows of a tile); outputs.wgsl; a format.
+// Grid: (tiles, rows / 64).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> inputs: array<vec2<u32>>;       // [rows, K/8]

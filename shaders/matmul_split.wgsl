@@ -7,7 +7,8 @@
 // Where NORM, T is 1, and x is normed on the way, by `norm`, the weight of the norm. See norm.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, NORM, EPS, ONE_PLUS,
-// GROUP, GROUPS, QUADS, SPLITS, WG; norm.wgsl; splits.wgsl; outputs.wgsl; put.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
+// GROUP, GROUPS, QUADS, SPLITS, WG; norm.wgsl; splits.wgsl; outputs.wgsl; put.wgsl; a format.
+// Grid: (N / (4 · QUADS), rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // [rows, K]

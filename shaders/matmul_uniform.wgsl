@@ -2,13 +2,14 @@
 //
 // One lane owns Q quads, 4·Q rows of W, and loops over all of k. The activations lie in uniform buffers; a lane loads one of
 // eight columns, or two of those of two rows, and hands it to the others. That is not for nothing, so Q quads share each of
-// them, as T rows share each unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since one holds only so much, of
-// which each has as many of the T rows.
+// them, as T rows share each unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since
+// one holds only so much, of which each has as many of the T rows.
 //
 // Where NORM, T is 1, and x is normed on the way: y is the weight of the norm. See norm.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
-// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; share/; norm.wgsl; outputs.wgsl; a format. Grid: (lanes / WG, WINDOWS).
+// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; words/; share/; norm.wgsl; outputs.wgsl; a format.
+// Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<uniform> x: array<Four, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]

@@ -137,6 +137,10 @@ pub(super) struct Shape {
 /// Most rows of x that a lane of `matmul_split` adds up side by side.
 const MOST_ROWS: usize = 8;
 
+/// Most rows of x for which a GPU takes `matmul_split` as a rule, though it reads W once for every eight of them: `matmul_tile`
+/// computes 64 rows whatever their number, from workgroup memory, which gives two thirds of a GPU's arithmetic at best.
+const FEW_ROWS: usize = 32;
+
 /// Most rows of x that a lane of `matmul_uniform` adds up side by side. Half of them are an eighth slower on llvmpipe, and all
 /// kernels of a model compile in 11 seconds instead of 14; twice as many are hardly faster, and take twice as long to compile.
 const UNIFORM_ROWS: usize = 16;
@@ -179,7 +183,7 @@ impl Shape {
         match uniform {
             // Those that llvmpipe loads together; with four, each took as long or longer.
             Some(rows) => Variant::Uniform { rows, quads: 2 },
-            None if self.capacity <= MOST_ROWS || device.software => self.split(self.part(device)),
+            None if self.capacity <= FEW_ROWS || device.software => self.split(self.part(device)),
             None => Variant::Tile,
         }
     }
@@ -403,6 +407,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_gpu_takes_tiles_for_many_rows() {
+        let usual = |capacity, dots| {
+            let shape = Shape { capacity, rows: 4096, cols: 4096, stride: 4096 };
+            shape.usual(&Capabilities { software: false, ..device() }, dots)
+        };
+        for capacity in [1, 8, 16, 32] {
+            let rows = capacity.min(8);
+            assert!(
+                matches!(usual(capacity, false), Variant::Split { rows: r, .. } if r == rows),
+                "{capacity}"
+            );
+        }
+        assert_eq!([usual(64, false), usual(512, false)], [Variant::Tile; 2]);
+        assert_eq!(usual(16, true), Variant::DotTile);
     }
 
     /// Whatever the shape, rows at a time divide the capacity.

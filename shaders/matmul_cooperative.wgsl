@@ -91,8 +91,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if r < ROWS && n < N {
                 if rows[r].sequence != NONE {
                     let to = r * STRIDE + FIRST + n / FOLD;
-                    let from = subgroup * SIZE * SIZE + i;
-                    let made = output_of(corner[from] * x_scales[r], corner[from + FOLD - 1u] * x_scales[r]);
+                    let at = subgroup * SIZE * SIZE + i;
+                    let made = output_of(corner[at] * x_scales[r], corner[at + FOLD - 1u] * x_scales[r]);
                     out[to] = select(made, out[to] + made, ADD);
                 }
             }

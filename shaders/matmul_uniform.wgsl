@@ -52,7 +52,7 @@ fn own_place(i: u32) -> vec2<u32> {
     return vec2<u32>(i + own.x * (K / 4u) + own.y, own.z);
 }
 
-// What all lanes loaded, by row: all eight columns.
+// What lanes loaded, handed to all of them: eight columns of R rows.
 fn share_own(mine: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
     if R == 2u {
         return share_twos(mine);
@@ -196,7 +196,7 @@ fn add_quads(quad: u32, at: u32) {
     }
 }
 
-// What the sums of row t of a window are.
+// Writes what the sums of row t of a window make.
 fn write(window: u32, t: u32, quad: u32, sums: array<vec4<f32>, Q>) {
     for (var q = 0u; q < Q; q++) {
         for (var j = 0u; j < 4u; j += FOLD) {

@@ -109,7 +109,7 @@ pub struct Activations {
 }
 
 impl Recorder<'_> {
-    /// `x · Wᵀ`: `[capacity, weight.stride()]`.
+    /// `x · Wᵀ`, or `act(gate) · up` of it where W has both in turns ([`Matrix::glu`]): `[capacity, weight.stride()]`.
     pub fn matmul(&mut self, x: Activations, weight: &Matrix, name: &'static str) -> Buffer {
         let out = self.temporary(x.capacity * weight.stride(), name);
         let variant = self.choose(x, weight);
@@ -328,7 +328,8 @@ fn multiply_tiles(mut call: Invocation<'_>, to_last: bool) {
     multiply(&call, &rows, &x, out, |w| w);
 }
 
-/// The product of some rows of `x` `[rows, K]`, with what `round` makes of each weight.
+/// The product of some rows of `x` `[rows, K]`, with what `round` makes of each weight; activated where its rows are gate and
+/// up in turns.
 pub(super) fn multiply(
     call: &Invocation<'_>,
     rows: &[usize],

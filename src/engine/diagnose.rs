@@ -26,13 +26,13 @@ impl Engine {
         // From gather on, a row is an output.
         let outputs_from = steps.iter().position(|s| s.0 == "gather").unwrap_or(steps.len());
         // What cannot be looked at: pairs of halves, rows, and the last step's tokens.
-        let opaque = ["rope_store", "gather", "sample"];
+        let opaque =
+            |kernel: &str| ["rope_store", "gather"].contains(&kernel) || kernel.starts_with("sample");
         // Of a kernel that takes its rows in several windows, only the last dispatch has filled the buffer.
         let written =
             |i: usize| recording.dispatches.get(i).map(|d| (d.kernel, d.bindings.last().map(|w| w.buffer)));
-        let sound: Vec<usize> = (0..steps.len())
-            .filter(|&i| !opaque.contains(&steps[i].0) && written(i) != written(i + 1))
-            .collect();
+        let sound: Vec<usize> =
+            (0..steps.len()).filter(|&i| !opaque(steps[i].0) && written(i) != written(i + 1)).collect();
         // Once there, such a number stays in the residual stream, which is what each part of the model
         // leaves behind: so the first bad part can be found by halving.
         let parts: Vec<&[usize]> = sound.chunk_by(|&a, &b| steps[a].1 == steps[b].1).collect();

@@ -33,6 +33,7 @@ mod rms_norm;
 mod rope_store;
 mod route;
 pub mod sample;
+mod sample_parts;
 mod scale;
 mod twin;
 mod variant;
@@ -84,6 +85,9 @@ pub const KERNELS: &[&Kernel] = &[
     &reorder::KERNEL,
     &log_prob::KERNEL,
     &divergence::KERNEL,
+    &sample_parts::GREATEST,
+    &sample_parts::COUNT,
+    &sample_parts::COLLECT,
     &sample::KERNEL,
     &copy::KERNEL,
     &multiply_add::KERNEL,

@@ -1,27 +1,53 @@
 //! Chooses the next token on the device.
 
 use super::case::{Builder, Compare};
+use super::sample_parts::{self, LIST, PART_WORDS, STEPS};
 use super::twin::{ROW_WORDS, active};
 use super::{Access, Case, Invocation, Kernel, NONE, Needs, wgsl};
-use crate::capabilities::Capabilities;
 use crate::recording::{Buffer, Consts, Recorder};
 use bytemuck::{Pod, Zeroable};
 
 /// The kernel.
 pub const KERNEL: Kernel = Kernel {
     name: "sample",
-    wgsl: &[wgsl!("exact.wgsl"), wgsl!("sample.wgsl")],
-    access: &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite, Access::ReadWrite],
+    wgsl: &[
+        wgsl!("exact.wgsl"),
+        wgsl!("sampling.wgsl"),
+        wgsl!("bins.wgsl"),
+        wgsl!("greatest.wgsl"),
+        wgsl!("sample.wgsl"),
+    ],
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::ReadWrite,
+        Access::ReadWrite,
+    ],
     needs: Needs::Nothing,
     twin,
-    cases,
+    cases: || cases(Stage::Choose),
 };
 
-/// Lanes at least, one for each bin of a cut.
-const WG: usize = 256;
+/// Lanes of a workgroup, and the logits that it walks of a vocabulary.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    wg: usize,
+    part: usize,
+}
 
-/// Lanes of a GPU that has so many: they walk a row together, whose length is the vocabulary's.
-const MOST_LANES: usize = 1024;
+impl Parts {
+    /// Of a GPU: a few loads a lane, and workgroups for all its processors.
+    const OF_GPU: Parts = Parts { wg: 256, part: 2048 };
+
+    /// Of a processor, where lanes are turns of a loop, each workgroup costs, and there are few threads.
+    const OF_SOFTWARE: Parts = Parts { wg: 16, part: 8192 };
+}
+
+/// Most parts of a vocabulary.
+const MOST_PARTS: usize = 256;
 
 /// Most tokens that the repeat penalty looks back: the kernel compares each with all before it.
 const MAX_LAST: u32 = 1024;
@@ -30,16 +56,28 @@ const MAX_LAST: u32 = 1024;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Settings {
-    inverse_temperature: f32,
-    penalty: f32,
-    inverse_penalty: f32,
-    reach: u32,
-    top_k: u32,
-    top_p: u32,
-    last: u32,
+    pub(super) inverse_temperature: f32,
+    pub(super) penalty: f32,
+    pub(super) inverse_penalty: f32,
+    pub(super) reach: u32,
+    pub(super) top_k: u32,
+    pub(super) top_p: u32,
+    pub(super) last: u32,
     seed_low: u32,
     seed_high: u32,
     unused: [u32; 3],
+}
+
+impl Settings {
+    /// Whether top-k cuts anything off a vocabulary.
+    pub(super) fn cuts_by_count(&self, vocab: usize) -> bool {
+        self.top_k > 0 && (self.top_k as usize) < vocab
+    }
+
+    /// Whether anything is cut off that needs more than a look at the greatest logit.
+    pub(super) fn cuts(&self, vocab: usize) -> bool {
+        self.cuts_by_count(vocab) || self.top_p != NONE
+    }
 }
 
 /// How tokens are chosen. The order is llama.cpp's: repeat penalty, top-k, top-p, min-p, temperature.
@@ -122,6 +160,38 @@ pub struct SampleState {
     pub rows: Buffer,
 }
 
+/// What a vocabulary is walked in parts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Greatest,
+    Count,
+    Collect,
+    Choose,
+}
+
+/// What the stages hand on, for so many outputs; see `shaders/sampling.wgsl`.
+#[derive(Clone, Copy)]
+struct Found {
+    /// `[outputs, parts + 1, PART_WORDS]`
+    parts: Buffer,
+    /// `[outputs, 3, STEPS]`
+    steps: Buffer,
+    /// `[outputs, 1 + LIST]`
+    lists: Buffer,
+}
+
+/// What is chosen for, and where it goes.
+#[derive(Clone, Copy)]
+struct Choice {
+    out_rows: Buffer,
+    logits: Buffer,
+    vocab: usize,
+    stride: usize,
+    outputs: usize,
+    history: usize,
+    state: SampleState,
+}
+
 impl Recorder<'_> {
     /// Chooses a token for each output row, writes it into the history and the row table.
     /// `logits` is `[outputs, stride]`, of which the first `vocab` columns count; the penalty changes it.
@@ -134,34 +204,42 @@ impl Recorder<'_> {
         history: usize,
         state: SampleState,
     ) {
-        // On a processor, lanes are turns of a loop, and barriers between them cost more than they bring.
-        let wg = if self.capabilities.software { WG } else { most_lanes(self.capabilities) };
-        self.sample_as(wg, out_rows, logits, (vocab, stride), outputs, history, state);
+        let Parts { wg, part } = if self.capabilities.software { Parts::OF_SOFTWARE } else { Parts::OF_GPU };
+        let shape = Parts { wg, part: part.max(vocab.div_ceil(MOST_PARTS)) };
+        let [parts, steps, lists] = words(outputs, vocab.div_ceil(shape.part));
+        let found = Found {
+            parts: self.temporary(parts, "parts of the vocabulary"),
+            steps: self.temporary(steps, "logits by size"),
+            lists: self.temporary(lists, "likely tokens"),
+        };
+        let choice = Choice { out_rows, logits, vocab, stride, outputs, history, state };
+        self.sample_until(Stage::Choose, shape, choice, found);
     }
 
-    /// The same by so many lanes.
-    #[expect(clippy::too_many_arguments, reason = "what sample has, and the lanes")]
-    fn sample_as(
-        &mut self,
-        wg: usize,
-        out_rows: Buffer,
-        logits: Buffer,
-        (vocab, stride): (usize, usize),
-        outputs: usize,
-        history: usize,
-        state: SampleState,
-    ) {
+    /// The stages up to `last`.
+    fn sample_until(&mut self, last: Stage, Parts { wg, part }: Parts, choice: Choice, found: Found) {
+        let Choice { out_rows, logits, vocab, stride, outputs, history, state } = choice;
+        let Found { parts, steps, lists } = found;
+        let count = vocab.div_ceil(part);
         let consts = Consts::new().u32("VOCAB", vocab).u32("STRIDE", stride).u32("HISTORY", history);
-        let consts = consts.u32("WG", wg);
-        let bindings = [out_rows, state.settings, logits, state.history, state.rows].map(Into::into);
-        self.dispatch("sample", consts, bindings, [1, outputs, 1]);
+        let consts = consts.u32("PART", part).u32("PARTS", count).u32("WG", wg);
+        let mut stage = |stage: Stage, kernel: &Kernel, buffers: &[Buffer], workgroups: usize| {
+            if stage <= last {
+                let bindings = [out_rows, state.settings].into_iter().chain(buffers.iter().copied());
+                let bindings = bindings.map(Into::into);
+                self.dispatch(kernel.name, consts.clone(), bindings, [workgroups, outputs, 1]);
+            }
+        };
+        stage(Stage::Greatest, &sample_parts::GREATEST, &[state.history, logits, steps, lists, parts], count);
+        stage(Stage::Count, &sample_parts::COUNT, &[logits, steps, parts], count);
+        stage(Stage::Collect, &sample_parts::COLLECT, &[logits, steps, lists, parts], count);
+        stage(Stage::Choose, &KERNEL, &[logits, parts, lists, state.history, state.rows], 1);
     }
 }
 
-/// How many lanes a device lets walk a row together: 28 KiB of workgroup memory are what 1024 need.
-fn most_lanes(device: &Capabilities) -> usize {
-    let many = device.max_invocations as usize >= MOST_LANES && device.max_workgroup_memory >= 28 << 10;
-    if many { MOST_LANES } else { WG }
+/// Words that the stages need for so many outputs and parts: of [`Found`].
+fn words(outputs: usize, parts: usize) -> [usize; 3] {
+    [(parts + 1) * PART_WORDS, 3 * STEPS, 1 + LIST].map(|words| outputs * words)
 }
 
 /// `e^−x` in units of 2^−24, for `x` in units of 2^−20: `exp_fixed` of `shaders/exact.wgsl`, to the bit.
@@ -199,6 +277,16 @@ fn philox(counter: [u32; 2], key: u32) -> [u32; 2] {
     c
 }
 
+/// How far `x` is below the greatest logit, tempered, in units of 2^−20.
+pub(super) fn distance(x: f32, greatest: f32, inverse_temperature: f32) -> u32 {
+    (((greatest - x) * inverse_temperature).min(31.0) * 1_048_576.0) as u32
+}
+
+/// e^(x − greatest), tempered, in units of 2^−24.
+pub(super) fn mass(x: f32, greatest: f32, inverse_temperature: f32) -> u64 {
+    u64::from(exp_fixed(distance(x, greatest, inverse_temperature)))
+}
+
 /// The kernel's choice by sorting, with wide integers.
 fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
     if logits.iter().any(|l| !l.is_finite()) {
@@ -210,9 +298,7 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
     if s.inverse_temperature <= 0.0 {
         return order[0] as u32;
     }
-    let distance =
-        |i: usize, inverse: f32| (((greatest - logits[i]) * inverse).min(31.0) * 1_048_576.0) as u32;
-    let mass = |i: usize, inverse: f32| u64::from(exp_fixed(distance(i, inverse)));
+    let mass = |i: usize, inverse: f32| mass(logits[i], greatest, inverse);
     let ties = |order: &[usize], mut n: usize| {
         while n < order.len() && logits[order[n]].to_bits() == logits[order[n - 1]].to_bits() {
             n += 1;
@@ -232,7 +318,7 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
         });
         order.truncate(ties(&order, enough.map_or(order.len(), |i| i + 1)));
     }
-    order.retain(|&i| distance(i, 1.0) <= s.reach);
+    order.retain(|&i| distance(logits[i], greatest, 1.0) <= s.reach);
     order.sort_unstable();
     let total: u64 = order.iter().map(|&i| mass(i, s.inverse_temperature)).sum();
     let random = philox([position as u32, s.seed_high], s.seed_low)[0];
@@ -248,33 +334,21 @@ fn choose(logits: &[f32], s: &Settings, position: usize) -> u32 {
 }
 
 fn twin(mut call: Invocation<'_>) {
-    let [rows, settings, logits, history, table] = call.take();
+    let [rows, settings, logits, _, _, history, table] = call.take();
     let (rows, settings) = (rows.words(), bytemuck::cast_slice::<u32, Settings>(settings.words()));
-    let (logits, history, table) = (logits.floats_mut(), history.words_mut(), table.words_mut());
+    let (logits, history, table) = (logits.floats(), history.words_mut(), table.words_mut());
     let [vocab, stride, past] = ["VOCAB", "STRIDE", "HISTORY"].map(|c| call.consts.get(c));
-    for (o, logits) in logits.chunks_exact_mut(stride).enumerate() {
+    for (o, logits) in logits.chunks_exact(stride).enumerate() {
         let Some(row) = active(rows, o) else { continue };
-        let (s, logits) = (&settings[row.sequence], &mut logits[..vocab]);
-        let history = &mut history[row.sequence * past..][..past];
-        let first = (row.position + 1).saturating_sub(s.last as usize);
-        let mut met: Vec<u32> = history[first..=row.position].to_vec();
-        met.sort_unstable();
-        met.dedup();
-        if s.last > 0 {
-            for token in met {
-                if let Some(x) = logits.get_mut(token as usize) {
-                    *x *= if *x < 0.0 { s.penalty } else { s.inverse_penalty };
-                }
-            }
-        }
-        let token = choose(logits, s, row.position);
-        history[row.position + 1] = token;
+        let token = choose(&logits[..vocab], &settings[row.sequence], row.position);
+        history[row.sequence * past + row.position + 1] = token;
         table[row.slot * ROW_WORDS] = token;
         table[row.slot * ROW_WORDS + 1] = row.position as u32 + 1;
     }
 }
 
-fn cases() -> Vec<Case> {
+/// Cases of the stages up to `last`, whose kernel they are for.
+pub(super) fn cases(last: Stage) -> Vec<Case> {
     let settings = [
         Sampling::GREEDY,
         Sampling { temperature: 1.0, seed: 1, ..Sampling::GREEDY },
@@ -299,17 +373,17 @@ fn cases() -> Vec<Case> {
         Sampling { top_k: 7, repeat_penalty: 1.5, ..Sampling::GREEDY },
         Sampling { temperature: 1.0, top_p: 0.0, top_k: 1, ..Sampling::GREEDY },
     ];
-    let case = |(wg, (vocab, spread, flaw)): (usize, (usize, f32, Option<f32>))| {
-        let name = format!("vocabulary of {vocab}, spread {spread}, flaw {flaw:?}, {wg} lanes");
+    let case = |(vocab, part, wg, spread, flaw): (usize, usize, usize, f32, Option<f32>)| {
+        let name =
+            format!("vocabulary of {vocab} in parts of {part}, {wg} lanes, spread {spread}, flaw {flaw:?}");
         let mut b = Builder::new(&name);
         let (n, past) = (settings.len(), 81);
         let stride = vocab.next_multiple_of(8);
         let used: Vec<_> = (0..n as u32).map(|i| (7, i * 11, i, NONE)).collect();
         let rows = b.rows(n + 1, &used);
         let table = b.rows(n + 1, &used);
-        let words =
-            settings.iter().flat_map(|s| bytemuck::cast::<Settings, [u32; 12]>(s.settings())).collect();
-        let settings = b.words("settings", words);
+        let own = settings.iter().flat_map(|s| bytemuck::cast::<Settings, [u32; 12]>(s.settings())).collect();
+        let settings = b.words("settings", own);
         // Rounded, so that some logits tie.
         let mut x: Vec<f32> =
             (0..(n + 1) * stride).map(|_| (b.normal() * spread * 64.0).round() / 64.0).collect();
@@ -319,25 +393,46 @@ fn cases() -> Vec<Case> {
         let logits = b.floats("logits", &x);
         let tokens = (0..n * past).map(|_| b.random() % vocab as u32).collect();
         let history = b.words("history", tokens);
-        b.compare(history, Compare::Exact);
-        b.compare(table, Compare::Exact);
+        // What an earlier step left.
+        let [parts, steps, lists] = words(n + 1, vocab.div_ceil(part));
+        let parts = b.words("parts", vec![7; parts]);
+        let steps = b.words("steps", vec![7; steps]);
+        let lists = b.words("lists", vec![7; lists]);
+        // What each stage leaves; tokens are collected in no order. Behind a number that is not finite nothing else counts.
+        let whole: &[usize] = match last {
+            Stage::Greatest => &[logits, steps, lists, parts],
+            Stage::Count | Stage::Collect if flaw.is_some() => &[logits],
+            Stage::Count => &[steps, parts],
+            Stage::Collect => &[parts],
+            Stage::Choose => &[history, table],
+        };
+        whole.iter().for_each(|&buffer| b.compare(buffer, Compare::Exact));
         b.case(name, move |r, buffers| {
             let state =
                 SampleState { settings: buffers[settings], history: buffers[history], rows: buffers[table] };
-            if wg <= most_lanes(r.capabilities) {
-                r.sample_as(wg, buffers[rows], buffers[logits], (vocab, stride), n + 1, past, state);
-            }
+            let choice = Choice {
+                out_rows: buffers[rows],
+                logits: buffers[logits],
+                vocab,
+                stride,
+                outputs: n + 1,
+                history: past,
+                state,
+            };
+            let found = Found { parts: buffers[parts], steps: buffers[steps], lists: buffers[lists] };
+            r.sample_until(last, Parts { wg, part }, choice, found);
         })
     };
     let shapes = [
-        (3, 1.0, None),
-        (131, 1.0, None),
-        (131, 3.0, Some(f32::NAN)),
-        (700, 2.0, Some(f32::NEG_INFINITY)),
-        (5003, 3.0, None),
-        (5003, 0.01, None),
+        (3, 2048, 256, 1.0, None),
+        (131, 64, 32, 1.0, None),
+        (131, 1, 16, 3.0, Some(f32::NAN)),
+        (700, 175, 256, 2.0, Some(f32::NEG_INFINITY)),
+        (5003, 1000, 256, 3.0, None),
+        (5003, 2048, 256, 0.01, None),
+        (5003, 8192, 32, 0.01, None),
     ];
-    [WG, MOST_LANES].into_iter().flat_map(|wg| shapes.map(|shape| case((wg, shape)))).collect()
+    shapes.map(case).into()
 }
 
 #[cfg(test)]

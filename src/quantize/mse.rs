@@ -104,20 +104,24 @@ fn descend(group: &[f32], mut grid: Grid, stored: (u32, Zeros), (best, least): (
     }
 }
 
-/// In eight partial sums, so that compilers can use vector registers.
+/// In eight partial sums, so that compilers can use vector registers; what is left of eight is added last.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
-    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    for (a, b) in a.iter().zip(b) {
         (0..8).for_each(|i| sums[i] += a[i] * b[i]);
     }
+    a_rest.iter().zip(b_rest).zip(&mut sums).for_each(|((a, b), sum)| *sum += a * b);
     sums.iter().sum()
 }
 
 fn sum(a: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
-    for a in a.as_chunks::<8>().0 {
+    let (a, rest) = a.as_chunks::<8>();
+    for a in a {
         (0..8).for_each(|i| sums[i] += a[i]);
     }
+    rest.iter().zip(&mut sums).for_each(|(a, sum)| *sum += a);
     sums.iter().sum()
 }
 
@@ -199,5 +203,34 @@ impl Fit {
         let offset = (weights - scale * codes) / n;
         let grid = || Grid { scale: scale as f32, zero: (-offset / scale) as f32 };
         (spread > 0.0 && scale > 0.0).then(grid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups of any length count with all their weights, the last ones too.
+    #[test]
+    fn all_weights_of_a_long_group_count() {
+        for n in [LONGEST_GROUP + 1, LONGEST_GROUP + 7, 2 * LONGEST_GROUP + 12, PIECE + 3] {
+            let group: Vec<f32> = (0..n).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
+            let grid = Grid { scale: 0.125, zero: 7.5 };
+            let fit = Fit::of(&group, grid, (16, Zeros::Free));
+            let codes: Vec<f32> = group.iter().map(|&w| grid.code(inverse(grid.scale), 15.0, w)).collect();
+            let exact = |of: &dyn Fn(f64, f64) -> f64| -> f64 {
+                codes.iter().zip(&group).map(|(&c, &w)| of(f64::from(c), f64::from(w))).sum()
+            };
+            let (scale, zero) = (f64::from(grid.scale), f64::from(grid.zero));
+            for (found, exact) in [
+                (fit.error, exact(&|c, w| (scale * (c - zero) - w).powi(2))),
+                (fit.codes, exact(&|c, _| c)),
+                (fit.codes_squared, exact(&|c, _| c * c)),
+                (fit.weights, exact(&|_, w| w)),
+                (fit.products, exact(&|c, w| c * w)),
+            ] {
+                assert!((found - exact).abs() < 1e-4 * exact.abs().max(1.0), "{n}: {found} {exact}");
+            }
+        }
     }
 }

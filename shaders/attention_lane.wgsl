@@ -1,15 +1,19 @@
 // Causal attention over the paged cache, one lane a team of query heads of TILE neighbouring rows: for devices whose
 // workgroups are threads of a processor, where a barrier costs more than the arithmetic between two of them. The formula, and
 // what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE), and ALIKE (whether rows
-// are mostly of the same sequence as their neighbours). Follows words/; slices.wgsl; share/.
+// are mostly of the same sequence as their neighbours). Follows words/; slices.wgsl; share/; query/.
 // Grid: (ROWS / TILE · HEADS / TEAM · SPLITS / WG).
 
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
-@group(0) @binding(2) var<storage, read> q: array<f32>;         // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var<storage, read> keys: array<Stored>;    // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(4) var<storage, read> values: array<Stored>;  // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
+// How the cache is loaded, and stored where a row's own key is put into it.
+alias Words = Stored;
+
+fn place_of_word(at: u32) -> u32 {
+    return place_of_stored(at);
+}
+
+fn with_word(before: Words, at: u32, word: u32) -> Words {
+    return with_stored(before, at, word);
+}
 
 const TEAMS: u32 = HEADS / TEAM;
 const TILES: u32 = ROWS / TILE;
@@ -48,19 +52,29 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         return;
     }
     let first_row = item % TILES * TILE;
+    if !TOGETHER && TILE == 1u {
+        // Of a short row most slices are empty, and nobody asks what they leave.
+        let slice = slice_of(rows[first_row].position, split);
+        if rows[first_row].sequence == NONE || slice.first >= slice.end {
+            return;
+        }
+    }
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
     var query: array<array<array<vec2<f32>, STEP>, STEPS>, QUERIES>;
     var sum: array<array<array<array<vec2<f32>, 4>, 2>, STEPS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;
-    for (var h = 0u; h < QUERIES; h++) {
-        let base = ((first_row + h / TEAM) * HEADS + team * TEAM + h % TEAM) * 2u * HALF;
-        for (var j = 0u; j < STEPS; j++) {
-            for (var i = 0u; i < STEP; i++) {
-                let at = base + j * STEP + i;
-                query[h][j][i] = vec2<f32>(q[at], q[at + HALF]) * SCALE;
+    for (var j = 0u; j < STEPS; j++) {
+        for (var half = 0u; half < 2u; half++) {
+            for (var h = 0u; h < QUERIES; h++) {
+                let pairs_ = query_pairs(first_row + h / TEAM, team * TEAM + h % TEAM, j * STEP + half * 4u);
+                for (var c = 0u; c < 4u; c++) {
+                    query[h][j][half * 4u + c] = vec2<f32>(pairs_[0][c], pairs_[1][c]) * SCALE;
+                }
             }
         }
+    }
+    for (var h = 0u; h < QUERIES; h++) {
         maximum[h] = LOWEST;
     }
     // Rows of one sequence at a time, which share its keys: mostly that is all of them.
@@ -92,6 +106,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         }
         if TOGETHER {
             all = vec2<u32>(least_of_all(all.x), NONE - least_of_all(NONE - all.y));
+        }
+        if APPEND && all.x < all.y && all.y == rows[first_row].position + 1u {
+            append(first_row, kv_head, 0u, 1u);
         }
         // Eight keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Scores
         // of those that nobody sees do not count, and instead of their values the nearest that somebody sees weigh nothing:

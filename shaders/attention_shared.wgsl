@@ -8,17 +8,20 @@
 // together. For WG keys at a time: a lane scores one key (neighbouring lanes read neighbouring words of a page); then a lane
 // adds up PAIRS pairs of dimensions over the keys of its slice.
 //
-// Queries are staged in workgroup memory. Follows slices.wgsl.
+// Queries are staged in workgroup memory. Follows slices.wgsl; query/.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
 // (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), TILE, SPLITS, WG.
 // Grid: (HEADS / TEAM, rows / TILE, SPLITS).
 
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
-@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>; // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var<storage, read> keys: array<u32>;      // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(4) var<storage, read> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
+alias Words = u32;
+
+fn place_of_word(at: u32) -> u32 {
+    return at;
+}
+
+fn with_word(before: Words, at: u32, word: u32) -> Words {
+    return word;
+}
 
 const LOWEST: f32 = -3.0e38;
 const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of one slice
@@ -33,10 +36,13 @@ var<workgroup> slice_sum: array<vec2<f32>, WG * PAIRS>;
 var<workgroup> query: array<vec4<f32>, QUERIES * HALF / 2u>;
 
 fn open_queries(workgroup: vec3<u32>, t: Thread) {
-    const ROW: u32 = TEAM * HALF / 2u;
-    for (var i = t.lane; i < TILE * ROW; i += WG) {
-        let base = ((workgroup.y * TILE + i / ROW) * HEADS + workgroup.x * TEAM) * HALF / 2u;
-        query[i] = q[base + i % ROW];
+    const FOURS: u32 = HALF / 4u;
+    for (var i = t.lane; i < QUERIES * FOURS; i += WG) {
+        let h = i / FOURS;
+        let four = i % FOURS;
+        let pairs_ = query_pairs(workgroup.y * TILE + h / TEAM, workgroup.x * TEAM + h % TEAM, four * 4u);
+        query[h * 2u * FOURS + four] = pairs_[0];
+        query[h * 2u * FOURS + FOURS + four] = pairs_[1];
     }
     workgroupBarrier();
 }
@@ -80,6 +86,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
                 first = min(first, keys_.first);
                 end = max(end, keys_.end);
             }
+        }
+        if APPEND {
+            // Others who share the key have other slices, and so other pages.
+            if first < end && end == rows[first_row].position + 1u {
+                append(first_row, kv_head, t.lane, WG);
+            }
+            storageBarrier();
+            workgroupBarrier();
         }
         // Blocks start on a page.
         for (var block = first / PAGE * PAGE; block < end; block += WG) {

@@ -13,6 +13,19 @@ fn four_words(words: Stored, half: u32) -> vec4<u32> {
     return vec4<u32>(u32(two.x), u32(two.x >> 32u), u32(two.y), u32(two.y >> 32u));
 }
 
+// Where in an array of Stored a word is, and what is there with the word put in.
+fn place_of_stored(at: u32) -> u32 {
+    return at / 8u;
+}
+
+fn with_stored(before: Stored, at: u32, word: u32) -> Stored {
+    var words = before;
+    let two = words[at % 8u / 2u];
+    let first = at % 2u == 0u;
+    words[at % 8u / 2u] = (two & select(0xfffffffflu, 0xffffffff00000000lu, first)) | (u64(word) << select(32u, 0u, first));
+    return words;
+}
+
 // Four floats of a uniform buffer, as they are loaded: LOADED in one number.
 alias Four = vec2<u64>;
 

@@ -11,6 +11,17 @@ fn four_words(words: Stored, half: u32) -> vec4<u32> {
     return words;
 }
 
+// Where in an array of Stored a word is, and what is there with the word put in.
+fn place_of_stored(at: u32) -> u32 {
+    return at / 4u;
+}
+
+fn with_stored(before: Stored, at: u32, word: u32) -> Stored {
+    var words = before;
+    words[at % 4u] = word;
+    return words;
+}
+
 // Four floats of a uniform buffer, as they are loaded: LOADED in one number.
 alias Four = vec4<f32>;
 

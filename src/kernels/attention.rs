@@ -2,7 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::active;
-use super::{Access, Case, Invocation, Kernel, NONE, Needs, Scale, wgsl};
+use super::{Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, wgsl};
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -12,7 +12,12 @@ use std::ops::Range;
 /// Queries in workgroup memory: for GPUs.
 pub const SHARED: Kernel = Kernel {
     name: "attention_shared",
-    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_shared.wgsl")],
+    wgsl: &[
+        wgsl!("soft_cap.wgsl"),
+        wgsl!("slices.wgsl"),
+        wgsl!("query/given.wgsl"),
+        wgsl!("attention_shared.wgsl"),
+    ],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Reduction,
     twin,
@@ -22,7 +27,12 @@ pub const SHARED: Kernel = Kernel {
 /// A lane a team of query heads: for devices whose workgroups are threads of a processor.
 pub const LANE: Kernel = Kernel {
     name: "attention_lane",
-    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_lane.wgsl")],
+    wgsl: &[
+        wgsl!("soft_cap.wgsl"),
+        wgsl!("slices.wgsl"),
+        wgsl!("query/given.wgsl"),
+        wgsl!("attention_lane.wgsl"),
+    ],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Sharing,
     twin,
@@ -66,7 +76,7 @@ const LANE_TILE: usize = 2;
 const LANE_PAIRS: usize = 256;
 
 /// Sizes of heads of `attention_lane` are multiples of this: it loads eight pairs of a value at a time.
-const LANE_STEP: usize = 16;
+pub(super) const LANE_STEP: usize = 16;
 
 /// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
@@ -107,7 +117,7 @@ impl Cache {
     }
 
     /// Query heads that share what is loaded.
-    fn team(&self, lane: bool) -> usize {
+    pub(super) fn team(&self, lane: bool) -> usize {
         let shared = self.heads / self.kv_heads;
         let most = if lane { LANE_TEAM } else { MAX_TEAM };
         (1..=most).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1)
@@ -124,6 +134,15 @@ impl Cache {
     }
 }
 
+/// What attention is asked with.
+#[derive(Clone, Copy)]
+pub(super) enum Queries {
+    /// `[capacity, heads · head_dim]` as `rope_store` left them, which put keys and values into the cache.
+    Given(Buffer),
+    /// Queries, keys and values as a product left them: `[capacity, (heads + 2 · kv_heads) · head_dim]`.
+    Made { qkv: Buffer, heads: Heads, rotation: Rotation },
+}
+
 impl Recorder<'_> {
     /// Attention of `q` `[capacity, heads · head_dim]` to the keys of each row's sequence up to its position:
     /// `[capacity, heads · head_dim]`. `scores` is what products of queries and keys go through. With `prompt`, most rows
@@ -135,7 +154,14 @@ impl Recorder<'_> {
         scores: Scale,
         cache: &Cache,
     ) -> Buffer {
+        let way = self.attention_way(capacity, prompt, cache);
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
+        self.attention_as(way, (rows, capacity, prompt), (Queries::Given(q), scores), cache, out);
+        out
+    }
+
+    /// The kernel for so many rows, how many of them it takes at a time, and in how many slices of the keys.
+    pub(super) fn attention_way(&self, capacity: usize, prompt: bool, cache: &Cache) -> (bool, usize, usize) {
         let lane = self.capabilities.software && cache.head_dim.is_multiple_of(LANE_STEP);
         let team = cache.team(lane);
         let (most, enough) = match lane {
@@ -145,17 +171,15 @@ impl Recorder<'_> {
         let items = |tile: usize| capacity / tile * (cache.heads / team);
         let fits = |&tile: &usize| tile <= most && capacity.is_multiple_of(tile) && items(tile) >= enough;
         let tile = [8, 4, 2].into_iter().filter(|_| prompt).find(fits).unwrap_or(1);
-        let splits = (enough / items(tile)).clamp(1, cache.max_pages.min(MAX_SPLITS));
-        self.attention_as((lane, tile, splits), (rows, capacity, prompt), (q, scores), cache, out);
-        out
+        (lane, tile, (enough / items(tile)).clamp(1, cache.max_pages.min(MAX_SPLITS)))
     }
 
-    /// The same by a given kernel, with so many rows at a time and in so many slices of the keys.
-    fn attention_as(
+    /// Attention in one way.
+    pub(super) fn attention_as(
         &mut self,
         (lane, tile, splits): (bool, usize, usize),
         (rows, capacity, prompt): (Buffer, usize, bool),
-        (q, scores): (Buffer, Scale),
+        (queries, scores): (Queries, Scale),
         cache: &Cache,
         out: Buffer,
     ) {
@@ -168,13 +192,21 @@ impl Recorder<'_> {
         let consts =
             consts.u32("WINDOW", cache.window).u32("TEAM", team).u32("TILE", tile).u32("SPLITS", splits);
         let consts = scores.consts(consts);
-        let bindings = [rows, cache.pages, q, cache.keys, cache.values, slices].map(Into::into);
+        let (by_lane, shared, consts, asked) = match queries {
+            Queries::Given(q) => (&LANE, &SHARED, consts, vec![q]),
+            Queries::Made { qkv, heads, rotation } => {
+                let consts = heads.consts(rotation.consts(consts));
+                (&attention_append::LANE, &attention_append::SHARED, consts, vec![rotation.table, qkv])
+            }
+        };
+        let cached = [cache.keys, cache.values, slices];
+        let bindings = [rows, cache.pages].into_iter().chain(asked).chain(cached).map(Into::into);
         if lane {
             let consts = consts.u32("ROWS", capacity).bool("ALIKE", prompt);
             let groups = (capacity / tile * cache.heads / team * splits).div_ceil(LANES);
-            self.dispatch(LANE.name, consts, bindings, [groups, 1, 1]);
+            self.dispatch(by_lane.name, consts, bindings, [groups, 1, 1]);
         } else {
-            self.dispatch(SHARED.name, consts, bindings, [cache.heads / team, capacity / tile, splits]);
+            self.dispatch(shared.name, consts, bindings, [cache.heads / team, capacity / tile, splits]);
         }
         if splits > 1 {
             self.merge((rows, capacity), slices, splits, cache, out);
@@ -213,9 +245,18 @@ fn slices(consts: &Consts, position: usize) -> Vec<Range<usize>> {
 
 fn twin(mut call: Invocation<'_>) {
     let [rows, pages, q, keys, values, out] = call.take();
-    let (rows, pages, q) = (rows.words(), pages.words(), q.floats());
-    let (keys, values, out) = (keys.words(), values.words(), out.floats_mut());
-    let consts = call.consts;
+    let cache = (pages.words(), keys.words(), values.words());
+    attend(call.consts, rows.words(), q.floats(), cache, out.floats_mut());
+}
+
+/// Of the row table, queries, and page table, keys and values.
+pub(super) fn attend(
+    consts: &Consts,
+    rows: &[u32],
+    q: &[f32],
+    (pages, keys, values): (&[u32], &[u32], &[u32]),
+    out: &mut [f32],
+) {
     let [heads, kv_heads, half, page_len, max_pages, splits] =
         ["HEADS", "KV_HEADS", "HALF", "PAGE", "MAX_PAGES", "SPLITS"].map(|c| consts.get(c));
     let scale = Scale::of(consts);
@@ -331,7 +372,7 @@ fn cases(lane: bool) -> Vec<Case> {
             r.attention_as(
                 kernel,
                 (buffers[rows], 16, tile > 1 || splits == 1),
-                (buffers[q], scores),
+                (Queries::Given(buffers[q]), scores),
                 &cache,
                 buffers[out],
             );

@@ -9,6 +9,7 @@ mod activate;
 mod add_bias;
 mod add_position;
 pub mod attention;
+mod attention_append;
 mod case;
 mod copy;
 mod divergence;
@@ -78,6 +79,8 @@ pub const KERNELS: &[&Kernel] = &[
     &rope_store::KERNEL,
     &attention::SHARED,
     &attention::LANE,
+    &attention_append::SHARED,
+    &attention_append::LANE,
     &attention::MERGE,
     &activate::KERNEL,
     &scale::KERNEL,
@@ -145,7 +148,7 @@ impl Needs {
 
 /// A kernel.
 pub struct Kernel {
-    /// Its name, which is also the stem of its WGSL file.
+    /// Its name, which is also the stem of its WGSL file, or begins with it.
     pub name: &'static str,
     /// Its WGSL, after which come nothing but the parts it builds on.
     pub wgsl: &'static [Part],

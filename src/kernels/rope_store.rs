@@ -5,7 +5,7 @@ use super::case::{Builder, Compare, F32};
 use super::twin::active;
 use super::{Access, Cache, Case, Invocation, Kernel, NONE, Needs, wgsl};
 use crate::format::pair;
-use crate::recording::{Buffer, Recorder};
+use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 
 pub const KERNEL: Kernel = Kernel {
@@ -45,6 +45,18 @@ pub enum Heads {
     ByHead,
 }
 
+impl Rotation {
+    pub(super) fn consts(self, consts: Consts) -> Consts {
+        consts.u32("TURNS", self.pairs)
+    }
+}
+
+impl Heads {
+    pub(super) fn consts(self, consts: Consts) -> Consts {
+        consts.bool("BY_HEAD", self == Heads::ByHead)
+    }
+}
+
 impl Recorder<'_> {
     /// Rotates q and k of `qkv` `[capacity, (heads + 2 · kv_heads) · head_dim]` by their rows' positions, puts
     /// k and v into `cache`, and returns q `[capacity, heads · head_dim]`, its dimensions in the order of the keys'.
@@ -60,8 +72,7 @@ impl Recorder<'_> {
         let q = self.temporary(capacity * cache.heads * cache.head_dim, "q");
         let even = half.is_multiple_of(4) && rotation.pairs.is_multiple_of(4);
         let each = if even { 4 } else { 1 };
-        let consts = cache.consts(WG).u32("TURNS", rotation.pairs).u32("EACH", each);
-        let consts = consts.bool("BY_HEAD", heads == Heads::ByHead);
+        let consts = heads.consts(rotation.consts(cache.consts(WG).u32("EACH", each)));
         let bindings = [rows, cache.pages, rotation.table, qkv, cache.keys, cache.values, q].map(Into::into);
         let pairs = (cache.heads + 2 * cache.kv_heads) * half;
         self.dispatch("rope_store", consts, bindings, [(pairs / each).div_ceil(WG), capacity, 1]);
@@ -71,11 +82,19 @@ impl Recorder<'_> {
 
 fn twin(mut call: Invocation<'_>) {
     let [rows, pages, rotation, qkv, keys, values, q] = call.take();
-    let (rows, pages, rotation, qkv) = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
-    let (q, keys, values) = (q.floats_mut(), keys.words_mut(), values.words_mut());
+    let given = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
+    store(call.consts, given, (keys.words_mut(), values.words_mut(), q.floats_mut()));
+}
+
+/// Of the row table, the page table, the turns, and queries, keys and values: the cache, and the queries.
+pub(super) fn store(
+    consts: &Consts,
+    (rows, pages, rotation, qkv): (&[u32], &[u32], &[f32], &[f32]),
+    (keys, values, q): (&mut [u32], &mut [u32], &mut [f32]),
+) {
     let [heads, kv_heads, half, turns, page_len, max_pages] =
-        ["HEADS", "KV_HEADS", "HALF", "TURNS", "PAGE", "MAX_PAGES"].map(|c| call.consts.get(c));
-    let by_head = call.consts.flag("BY_HEAD");
+        ["HEADS", "KV_HEADS", "HALF", "TURNS", "PAGE", "MAX_PAGES"].map(|c| consts.get(c));
+    let by_head = consts.flag("BY_HEAD");
     let halves = |a: f64, b: f64| pair(f16::from_f32(a as f32), f16::from_f32(b as f32));
     for (r, qkv) in qkv.chunks_exact((heads + 2 * kv_heads) * 2 * half).enumerate() {
         let Some(row) = active(rows, r) else { continue };

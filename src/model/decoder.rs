@@ -405,17 +405,23 @@ impl Model for Decoder {
         for (i, (layer, cache)) in self.layers.iter().zip(caches).enumerate() {
             r.label(format!("layer {i}"));
             let qkv = layer.queries_keys_values(r, Activations { rows, capacity, values: x });
-            let mut q = r.rope_and_store(rows, capacity, (qkv, self.heads), layer.rotation, cache);
-            // Behind the last keys and values, nobody looks at rows whose logits are not wanted.
-            if wanted < capacity && i + 1 == self.layers.len() {
-                (q, _) = r.gather(rows, outputs, q, cache.heads * cache.head_dim);
-                (x, rows) = r.gather(rows, outputs, x, hidden);
-                (capacity, prompt) = (wanted, false);
-            }
+            // In decoding, each row is the last of a sequence of its own.
+            let made = (qkv, self.heads);
+            let appended = (!step.prompt)
+                .then(|| r.attention_and_store((rows, capacity), made, layer.rotation, self.scores, cache));
+            let a = appended.flatten().unwrap_or_else(|| {
+                let mut q = r.rope_and_store(rows, capacity, made, layer.rotation, cache);
+                // Behind the last keys and values, nobody looks at rows whose logits are not wanted.
+                if wanted < capacity && i + 1 == self.layers.len() {
+                    (q, _) = r.gather(rows, outputs, q, cache.heads * cache.head_dim);
+                    (x, rows) = r.gather(rows, outputs, x, hidden);
+                    (capacity, prompt) = (wanted, false);
+                }
+                r.attention((rows, capacity, prompt), q, self.scores, cache)
+            }); // [rows, heads · head_dim]
             let of = |values| Activations { rows, capacity, values };
             let normed = |r: &mut Recorder<'_>| normed(layer.before_mlp, r, of(x));
             let parallel = self.parallel.then(|| normed(r)); //           [rows, hidden]
-            let a = r.attention((rows, capacity, prompt), q, self.scores, cache); // [rows, heads · head_dim]
             layer.attention_output.add(r, of(a), layer.after_attention, x);
             match &layer.mlp {
                 Mlp::Dense { up, down } => {

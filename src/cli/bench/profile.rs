@@ -65,7 +65,7 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.time));
     let mut text = format!(
-        "\n{test}: {:.3} ms a step on the device, {} steps\n{:<18} {:<34} {:>6} {:>10} {:>6} {:>10} {:>10}\n",
+        "\n{test}: {:.3} ms a step on the device, {} steps\n{:<23} {:<34} {:>6} {:>10} {:>6} {:>10} {:>10}\n",
         total.as_secs_f64() * 1e3 / steps as f64,
         steps,
         "kernel",
@@ -85,7 +85,7 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
         };
         let _ = writeln!(
             text,
-            "{kernel:<18} {shape:<34} {:>6} {:>10.3} {:>5.1}% {:>10} {:>10}",
+            "{kernel:<23} {shape:<34} {:>6} {:>10.3} {:>5.1}% {:>10} {:>10}",
             sum.calls / steps,
             seconds * 1e3 / steps as f64,
             seconds / total.as_secs_f64().max(1e-12) * 100.0,

@@ -88,12 +88,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var i = lane % LANES * FOLD; i < SIZE * SIZE; i += LANES * FOLD) {
             let r = first_row + down + m / ACROSS * SIZE + i / SIZE;
             let n = workgroup.x * 64u + across + m % ACROSS * SIZE + i % SIZE;
-            if r < ROWS && n < N {
+            if r < ROWS {
                 if rows[r].sequence != NONE {
-                    let to = r * STRIDE + FIRST + n / FOLD;
                     let at = subgroup * SIZE * SIZE + i;
-                    let made = output_of(corner[at] * x_scales[r], corner[at + FOLD - 1u] * x_scales[r]);
-                    out[to] = select(made, out[to] + made, ADD);
+                    put_output(r, n, corner[at] * x_scales[r], corner[at + FOLD - 1u] * x_scales[r]);
                 }
             }
         }

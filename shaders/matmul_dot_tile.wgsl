@@ -70,13 +70,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     for (var t = 0u; t < 8u; t++) {
         let r = first_row + part * 8u + t;
-        for (var j = 0u; j < 4u; j += FOLD) {
-            let n = tile * 64u + quad * 4u + j;
-            if r < ROWS && n < N {
-                let i = r * STRIDE + FIRST + n / FOLD;
-                let made = output_of(sum[t][j], sum[t][j + FOLD - 1u]);
-                out[i] = select(made, out[i] + made, ADD);
-            }
+        if r < ROWS {
+            put_quad(r, tile * 64u + quad * 4u, sum[t]);
         }
     }
 }

@@ -218,13 +218,6 @@ fn main(
     }
     // Lanes behind the last row of W went on, since others wanted what they loaded.
     for (var i = 0u; i < end * Q; i++) {
-        for (var j = 0u; j < 4u; j += FOLD) {
-            let row = (quad + i % Q) * 4u + j;
-            if row < N {
-                let o = (first + i / Q) * STRIDE + FIRST + row / FOLD;
-                let made = output_of(kept[i][j], kept[i][j + FOLD - 1u]);
-                out[o] = select(made, out[o] + made, ADD);
-            }
-        }
+        put_quad(first + i / Q, (quad + i % Q) * 4u, kept[i]);
     }
 }

@@ -199,14 +199,7 @@ fn add_quads(quad: u32, at: u32) {
 // Writes what the sums of row t of a window make.
 fn write(window: u32, t: u32, quad: u32, sums: array<vec4<f32>, Q>) {
     for (var q = 0u; q < Q; q++) {
-        for (var j = 0u; j < 4u; j += FOLD) {
-            let row = (quad + q) * 4u + j;
-            if row < N {
-                let i = row_of(window, t) * STRIDE + FIRST + row / FOLD;
-                let made = output_of(sums[q][j], sums[q][j + FOLD - 1u]);
-                out[i] = select(made, out[i] + made, ADD);
-            }
-        }
+        put_quad(row_of(window, t), (quad + q) * 4u, sums[q]);
     }
 }
 

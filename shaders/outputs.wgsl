@@ -1,5 +1,6 @@
 // What a product makes of its sums: themselves, or where GLU, whose rows of W are in turns a gate and what it lets through,
-// act(gate) · up (arXiv:2002.05202). Expects: GLU; activation.wgsl.
+// act(gate) · up (arXiv:2002.05202); and where that goes.
+// Expects: GLU, N (rows of this shard of W), FIRST (where they stand in out), STRIDE (of out), ADD; activation.wgsl; `out` [rows, STRIDE].
 
 const FOLD: u32 = select(1u, 2u, GLU); // rows of W of an output
 
@@ -9,4 +10,20 @@ fn output_of(first: f32, last: f32) -> f32 {
         return act(first) * last;
     }
     return first;
+}
+
+// Puts what row n of W, whose output begins with it, makes of a row of x where it belongs, or adds it to what is there.
+fn put_output(row: u32, n: u32, first: f32, last: f32) {
+    if n < N {
+        let i = row * STRIDE + FIRST + n / FOLD;
+        let made = output_of(first, last);
+        out[i] = select(made, out[i] + made, ADD);
+    }
+}
+
+// The same for a quad of rows of W from n on.
+fn put_quad(row: u32, n: u32, sums: vec4<f32>) {
+    for (var j = 0u; j < 4u; j += FOLD) {
+        put_output(row, n + j, sums[j], sums[j + FOLD - 1u]);
+    }
 }

@@ -120,7 +120,7 @@ fn cases(lane: bool) -> Vec<Case> {
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
         let qkv = b.normals("qkv", 4 * (heads + 2 * kv_heads) * head_dim);
         let angles: Vec<f32> =
-            (0..96 * pairs.max(2)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
+            (0..(96 * pairs).max(2)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
         let table = b.floats("rotation", &angles);
         let out = b.output("attention", 4 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));

@@ -30,7 +30,7 @@ const WG: usize = 64;
 /// How a rotary embedding turns the heads.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
-    /// Cosine and sine, `[context, pairs, 2]`; anything where there are no pairs.
+    /// Cosine and sine, `[context, pairs, 2]`; anything where there are no pairs, but four numbers at least.
     pub table: Buffer,
     /// Pairs of a head's dimensions that turn, from the first on: of dimensions i and i + pairs.
     pub pairs: usize,
@@ -139,7 +139,7 @@ fn cases() -> Vec<Case> {
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0);
         let qkv = b.normals("qkv", 6 * (heads + 2 * kv_heads) * head_dim);
         let angles: Vec<f32> =
-            (0..96 * pairs.max(1)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
+            (0..(96 * pairs).max(2)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
         let table = b.floats("rotation", &angles);
         let q = b.output("q", 6 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));

@@ -305,8 +305,8 @@ fn rotation(
             let factors = factors(rope, c, loader)?;
             (rope::rotation(rope, factors.as_deref(), loader.positions), rope.rotary_dim / 2)
         }
-        // The kernel wants a table, though it will not look at it.
-        None => (vec![1.0, 0.0], 0),
+        // Kernels want a table of two pairs at least, though they will not look at it.
+        None => (vec![0.0; 4], 0),
     };
     let rotation = Rotation { table: loader.table(&angles, "rotation")?, pairs };
     made.push((rope, rotation));

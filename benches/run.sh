@@ -18,7 +18,7 @@ run() {
 # Kernels by themselves, where there is a compiler. They take the first device.
 kernels() {
     printf '\n`cargo bench --bench %s`\n\n```\n' "$1"
-    cargo bench --locked --quiet --bench "$1" 2>&1 | grep -E '^on |time:|thrpt:' || echo "(failed)"
+    cargo bench --locked --quiet --bench "$1" 2>&1 | grep -E '^on |^(attention|sample)\/|time:|thrpt:' || echo "(failed)"
     printf '```\n'
 }
 

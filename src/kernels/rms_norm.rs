@@ -54,7 +54,8 @@ impl Recorder<'_> {
         out: Buffer,
         add: bool,
     ) {
-        let wg = if self.capabilities.software { 64 } else { 256 };
+        // On a processor one subgroup, which waits for no other.
+        let wg = if self.capabilities.software { 8 } else { 256 };
         let consts = Consts::new()
             .u32("K", norm.width())
             .f32("EPS", norm.eps)

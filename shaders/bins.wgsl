@@ -22,8 +22,7 @@ fn put_in_bin(bin: u32, amount: u32) {
 }
 
 fn mass_of_bin(bin: u32) -> vec2<u32> {
-    let high = atomicLoad(&bin_high[bin]);
-    return add64(vec2<u32>(high << 12u, high >> 20u), vec2<u32>(atomicLoad(&bin_low[bin]), 0u));
+    return of_halves(atomicLoad(&bin_low[bin]), atomicLoad(&bin_high[bin]));
 }
 
 // The sum over all lanes, below 2^48, known to all.

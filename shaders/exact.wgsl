@@ -14,6 +14,11 @@ fn subtract64(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
     return vec2<u32>(a.x - b.x, a.y - b.y - select(0u, 1u, a.x < b.x));
 }
 
+// Of sums of the lower 12 bits of numbers, and of what is above those.
+fn of_halves(low: u32, high: u32) -> vec2<u32> {
+    return add64(vec2<u32>(high << 12u, high >> 20u), vec2<u32>(low, 0u));
+}
+
 // The whole product of two words.
 fn multiply(a: u32, b: u32) -> vec2<u32> {
     let a0 = a & 0xffffu;

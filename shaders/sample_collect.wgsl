@@ -24,6 +24,14 @@ fn plus(a: Amount, b: Amount) -> Amount {
     return Amount(a.count + b.count, add64(a.weight, b.weight));
 }
 
+// Whether a cut keeps no more than that.
+fn enough(s: Settings, sum: Amount, wanted: vec2<u32>) -> bool {
+    if cuts_by_count(s) {
+        return sum.count >= s.top_k;
+    }
+    return less64(wanted, sum.weight);
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let output = workgroup.y;
@@ -38,9 +46,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let greatest = logit_of(find_greatest(lane, output));
     for (var step = lane; step < STEPS; step += WG) {
         let at = steps_at(output) + step;
-        let high = steps[at + 2u * STEPS];
-        let weight = add64(vec2<u32>(high << 12u, high >> 20u), vec2<u32>(steps[at + STEPS], 0u));
-        of_step[step] = Amount(steps[at], weight);
+        of_step[step] = Amount(steps[at], of_halves(steps[at + STEPS], steps[at + 2u * STEPS]));
     }
     workgroupBarrier();
     if lane < GROUP {
@@ -56,13 +62,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var group = 0u; group < GROUP; group++) {
             all = plus(all, of_group[group]);
         }
-        let by_count = cuts_by_count(s);
         let wanted = scale64(all.weight, s.top_p);
         var sum = Amount();
         var group = 0u;
         for (; group < GROUP - 1u; group++) {
             let next = plus(sum, of_group[group]);
-            if select(less64(wanted, next.weight), next.count >= s.top_k, by_count) {
+            if enough(s, next, wanted) {
                 break;
             }
             sum = next;
@@ -70,7 +75,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         var step = group * GROUP;
         for (; step < STEPS; step++) {
             sum = plus(sum, of_step[step]);
-            if select(less64(wanted, sum.weight), sum.count >= s.top_k, by_count) {
+            if enough(s, sum, wanted) {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 
 use super::attention::{LANE_STEP, Queries, attend, test_cache};
 use super::case::{Builder, Compare, F32};
-use super::rope_store::store;
+use super::rope_store::{store, test_rotation};
 use super::{Access, Cache, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, wgsl};
 use crate::recording::{Buffer, Recorder};
 
@@ -119,9 +119,7 @@ fn cases(lane: bool) -> Vec<Case> {
         let rows = b.rows(4, &[(0, first, 0, NONE), (0, 0, NONE, NONE), (0, second, 1, NONE)]);
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
         let qkv = b.normals("qkv", 4 * (heads + 2 * kv_heads) * head_dim);
-        let angles: Vec<f32> =
-            (0..(96 * pairs).max(2)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
-        let table = b.floats("rotation", &angles);
+        let table = test_rotation(&mut b, pairs);
         let out = b.output("attention", 4 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));
         b.compare(indices[2], Compare::Halves(1e-6));

@@ -128,6 +128,13 @@ pub(super) fn store(
     }
 }
 
+/// Turns of so many pairs at the positions of [`test_cache`].
+pub(super) fn test_rotation(b: &mut Builder, pairs: usize) -> usize {
+    let turn = |i: usize| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()];
+    let turns: Vec<f32> = (0..(96 * pairs).max(2)).flat_map(turn).collect();
+    b.floats("rotation", &turns)
+}
+
 fn cases() -> Vec<Case> {
     let case = |(heads, kv_heads, head_dim, pairs, layout): (usize, usize, usize, usize, Heads)| {
         let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, {pairs} pairs, {layout:?}");
@@ -138,9 +145,7 @@ fn cases() -> Vec<Case> {
         );
         let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0);
         let qkv = b.normals("qkv", 6 * (heads + 2 * kv_heads) * head_dim);
-        let angles: Vec<f32> =
-            (0..(96 * pairs).max(2)).flat_map(|i| [(i as f32 * 0.3).cos(), (i as f32 * 0.3).sin()]).collect();
-        let table = b.floats("rotation", &angles);
+        let table = test_rotation(&mut b, pairs);
         let q = b.output("q", 6 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));
         b.compare(indices[2], Compare::Halves(1e-6));

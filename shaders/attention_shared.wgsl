@@ -30,6 +30,12 @@ const PAIRS: u32 = (HALF + SPAN - 1u) / SPAN;  // pairs of dimensions that a lan
 
 const QUERIES: u32 = TILE * TEAM;              // of row 0 all heads, and so on
 
+// What a lane has under way before it needs the first of it: words of its key (divides HALF), and values. What it waits for is
+// memory, and in decoding, where few others have something to do meanwhile, it should do so as few times as possible.
+const MOST_WORDS: u32 = select(8u, 32u, TILE == 1u);
+const KEY_WORDS: u32 = select(select(4u, 8u, HALF % 8u == 0u), MOST_WORDS, HALF % MOST_WORDS == 0u);
+const VALUES: u32 = select(1u, 4u, TILE == 1u);
+
 var<workgroup> weight: array<f32, WG * QUERIES>;
 var<workgroup> slice_sum: array<vec2<f32>, WG * PAIRS>;
 
@@ -102,15 +108,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
             if key >= first && key < end {
                 let page = pages[sequence * MAX_PAGES + key / PAGE];
                 let at = (page * KV_HEADS + kv_head) * HALF * PAGE + key % PAGE;
-                for (var i = 0u; i < HALF; i += 4u) {
-                    let a = unpack2x16float(keys[at + i * PAGE]);
-                    let b = unpack2x16float(keys[at + (i + 1u) * PAGE]);
-                    let c = unpack2x16float(keys[at + (i + 2u) * PAGE]);
-                    let d = unpack2x16float(keys[at + (i + 3u) * PAGE]);
-                    let low = vec4<f32>(a.x, b.x, c.x, d.x);
-                    let high = vec4<f32>(a.y, b.y, c.y, d.y);
-                    for (var h = 0u; h < QUERIES; h++) {
-                        score[h] += dot(query_low(h, i), low) + dot(query_high(h, i), high);
+                for (var i = 0u; i < HALF; i += KEY_WORDS) {
+                    var words: array<vec4<u32>, KEY_WORDS / 4u>;
+                    for (var four = 0u; four < KEY_WORDS / 4u; four++) {
+                        let place = at + (i + four * 4u) * PAGE;
+                        words[four] = vec4<u32>(keys[place], keys[place + PAGE], keys[place + 2u * PAGE], keys[place + 3u * PAGE]);
+                    }
+                    for (var four = 0u; four < KEY_WORDS / 4u; four++) {
+                        let a = unpack2x16float(words[four].x);
+                        let b = unpack2x16float(words[four].y);
+                        let c = unpack2x16float(words[four].z);
+                        let d = unpack2x16float(words[four].w);
+                        let low = vec4<f32>(a.x, b.x, c.x, d.x);
+                        let high = vec4<f32>(a.y, b.y, c.y, d.y);
+                        for (var h = 0u; h < QUERIES; h++) {
+                            score[h] += dot(query_low(h, i + four * 4u), low) + dot(query_high(h, i + four * 4u), high);
+                        }
                     }
                 }
             }
@@ -132,17 +145,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
             for (var start = 0u; start < min(WG, end - block) && slice < SLICES; start += PAGE) {
                 let page = pages[sequence * MAX_PAGES + (block + start) / PAGE];
                 let at = (page * KV_HEADS + kv_head) * PAGE * HALF;
-                for (var k = slice; k < min(PAGE, end - block - start); k += SLICES) {
-                    var value: array<vec2<f32>, PAIRS>;
-                    for (var j = 0u; j < PAIRS; j++) {
-                        // Lanes past the last pair repeat it, and are not asked for it.
-                        let pair = min(t.lane % SPAN + j * SPAN, HALF - 1u);
-                        value[j] = unpack2x16float(values[at + k * HALF + pair]);
-                    }
-                    for (var h = 0u; h < QUERIES; h++) {
-                        let p = weight[(start + k) * QUERIES + h];
+                let count = min(PAGE, end - block - start);
+                for (var k = slice; k < count; k += SLICES * VALUES) {
+                    // Those past the last key repeat it, and weigh nothing.
+                    var value: array<array<u32, PAIRS>, VALUES>;
+                    for (var v = 0u; v < VALUES; v++) {
                         for (var j = 0u; j < PAIRS; j++) {
-                            sum[h * PAIRS + j] += p * value[j];
+                            // Lanes past the last pair repeat it, and are not asked for it.
+                            let pair = min(t.lane % SPAN + j * SPAN, HALF - 1u);
+                            value[v][j] = values[at + min(k + v * SLICES, count - 1u) * HALF + pair];
+                        }
+                    }
+                    for (var v = 0u; v < VALUES; v++) {
+                        let one = k + v * SLICES;
+                        for (var h = 0u; h < QUERIES; h++) {
+                            let p = select(0.0, weight[(start + min(one, count - 1u)) * QUERIES + h], one < count);
+                            for (var j = 0u; j < PAIRS; j++) {
+                                sum[h * PAIRS + j] += p * unpack2x16float(value[v][j]);
+                            }
                         }
                     }
                 }

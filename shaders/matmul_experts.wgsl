@@ -7,7 +7,7 @@
 //
 // Lane = (quad, split) as in matmul_split.wgsl.
 // Expects: K, N (a multiple of 8), COUNT (rows of this shard of W), FIRST (the first of them), SLOTS, SPREAD, GROUP,
-// GROUPS, QUADS, SPLITS, WG; splits.wgsl; a format. Grid: (N / (4 · QUADS), rows, slots if SPREAD).
+// GROUPS, QUADS, SPLITS, WG; splits.wgsl; in_flight.wgsl; a format. Grid: (N / (4 · QUADS), rows, slots if SPREAD).
 
 @group(0) @binding(0) var<storage, read> chosen: array<u32>;    // [rows, SLOTS] e(r, s), NONE for rows not in use
 @group(0) @binding(1) var<storage, read> weights: array<f32>;   // [rows, SLOTS]
@@ -17,6 +17,14 @@
 // Whether row n of an expert is in this shard.
 fn here(expert: u32, n: u32) -> bool {
     return n < N && expert * N + n >= FIRST && expert * N + n - FIRST < COUNT;
+}
+
+var<private> of_expert: vec4<f32>;
+
+const SHARED_BY: u32 = 1u;
+
+fn add_block(base: u32, block: u32, words: Words, group: Group) {
+    of_expert += times_one_row(words, group, x[base + block * 2u], x[base + block * 2u + 1u]);
 }
 
 @compute @workgroup_size(WG)
@@ -33,19 +41,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let expert = chosen[row * SLOTS + slot];
         if here(expert, quad_row) {
             let n = expert * N + quad_row - FIRST;
-            let tile = n / 64u;
-            let quad = quad_of(n % 64u / 4u);
             let base = select(row * SLOTS + slot, row, SPREAD) * (K / 4u);
-            var part: vec4<f32>;
-            for (var block = lane / QUADS; block < K / 8u; block += SPLITS) {
-                let group = load_group(tile, quad, block * 8u / GROUP);
-                let w = load_block(tile, quad, block, group);
-                let a = x[base + block * 2u];
-                let b = x[base + block * 2u + 1u];
-                part += w[0] * a.x + w[1] * a.y + w[2] * a.z + w[3] * a.w
-                    + w[4] * b.x + w[5] * b.y + w[6] * b.z + w[7] * b.w;
-            }
-            sum += part * select(weights[row * SLOTS + slot], 1.0, SPREAD);
+            of_expert = vec4<f32>();
+            add_blocks(base, Part(n / 64u, n % 64u / 4u, lane / QUADS));
+            sum += of_expert * select(weights[row * SLOTS + slot], 1.0, SPREAD);
         }
     }
     add_splits(lane, sum);

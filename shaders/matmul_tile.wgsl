@@ -15,6 +15,41 @@
 var<workgroup> weights: array<vec4<f32>, 512>; // [16 columns × 2, 16 quads]
 var<workgroup> inputs: array<vec4<f32>, 512>;  // [64 rows, 8 vectors of 4 columns]
 
+// What a lane brings of a step into workgroup memory: a block of W, which the second half of the lanes has too but does not
+// unpack (a branch would have the first half wait for it), and four vectors of x.
+struct Share { words: Words, scales: Scales, x: array<vec4<f32>, 4> }
+
+// Rows and columns behind the last ones are the last ones again.
+fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) -> Share {
+    var share: Share;
+    let block = min(step / 8u + lane % 64u / 16u, K / 8u - 1u);
+    share.words = load_words(tile, quad_of(lane % 16u), block);
+    share.scales = load_scales(tile, quad_of(lane % 16u), block * 8u / GROUP);
+    for (var i = 0u; i < 4u; i++) {
+        let at = i * 128u + lane;
+        let k = min(step / 4u + at % 8u, K / 4u - 1u);
+        share.x[i] = x[min(first_row + at / 8u, ROWS - 1u) * (K / 4u) + k];
+    }
+    return share;
+}
+
+// Puts it there; what is behind the last column counts nothing.
+fn spread(share: Share, step: u32, lane: u32) {
+    if lane < 64u {
+        var w: array<vec4<f32>, 8>;
+        if step / 8u + lane / 16u < K / 8u {
+            w = weights_of(share.words, group_of(share.scales));
+        }
+        for (var j = 0u; j < 8u; j++) {
+            weights[(lane / 16u * 8u + j) * 16u + lane % 16u] = w[j];
+        }
+    }
+    for (var i = 0u; i < 4u; i++) {
+        let at = i * 128u + lane;
+        inputs[at] = select(vec4<f32>(), share.x[i], step / 4u + at % 8u < K / 4u);
+    }
+}
+
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = workgroup.y * 64u;
@@ -31,32 +66,25 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let quad = lane % 16u;   // rows 4·quad .. 4·quad + 4 of W
     let part = lane / 16u;   // rows 8·part .. 8·part + 8 of x
     var sum: array<vec4<f32>, 8>;
+    // The next step is on its way while this one is added up.
+    var next = fetch(tile, first_row, 0u, lane);
     for (var step = 0u; step < K; step += 32u) {
-        // 4 blocks × 16 quads = 64 (block, quad) pairs: the first half of the lanes unpacks.
-        if part < 4u {
-            let block = step / 8u + part;
-            var w: array<vec4<f32>, 8>;
-            if block < K / 8u {
-                w = load_block(tile, quad_of(quad), block, load_group(tile, quad_of(quad), block * 8u / GROUP));
-            }
-            for (var j = 0u; j < 8u; j++) {
-                weights[(part * 8u + j) * 16u + quad] = w[j];
-            }
-        }
-        for (var i = lane; i < 512u; i += 128u) {
-            let r = first_row + i / 8u;
-            let k = step / 4u + i % 8u;
-            inputs[i] = select(vec4<f32>(), x[min(r, ROWS - 1u) * (K / 4u) + min(k, K / 4u - 1u)], r < ROWS && k < K / 4u);
-        }
+        spread(next, step, lane);
         workgroupBarrier();
+        if step + 32u < K {
+            next = fetch(tile, first_row, step + 32u, lane);
+        }
         for (var k = 0u; k < 8u; k++) {
             let a = weights[(k * 4u) * 16u + quad];
             let b = weights[(k * 4u + 1u) * 16u + quad];
             let c = weights[(k * 4u + 2u) * 16u + quad];
             let d = weights[(k * 4u + 3u) * 16u + quad];
+            var v: array<vec4<f32>, 8>;
             for (var t = 0u; t < 8u; t++) {
-                let v = inputs[(part * 8u + t) * 8u + k];
-                sum[t] += a * v.x + b * v.y + c * v.z + d * v.w;
+                v[t] = inputs[(part * 8u + t) * 8u + k];
+            }
+            for (var t = 0u; t < 8u; t++) {
+                sum[t] += a * v[t].x + b * v[t].y + c * v[t].z + d * v[t].w;
             }
         }
         workgroupBarrier();

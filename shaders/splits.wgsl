@@ -15,13 +15,21 @@ fn part_of(workgroup: u32, lane: u32) -> Part {
 
 var<workgroup> partial: array<vec4<f32>, WG>;
 
+// Lanes whose sums one lane adds up at a time: waiting for all others costs more than some additions.
+const FOLDED: u32 = 8u;
+
 // Adds up over the splits of each quad: `partial[q]` is the sum of the workgroup's quad q.
 fn add_splits(lane: u32, sum: vec4<f32>) {
     partial[lane] = sum;
     workgroupBarrier();
-    for (var lanes = WG / 2u; lanes >= QUADS; lanes /= 2u) {
-        if lane < lanes {
-            partial[lane] += partial[lane + lanes];
+    for (var lanes = WG; lanes > QUADS; lanes = max(lanes / FOLDED, QUADS)) {
+        let left = max(lanes / FOLDED, QUADS);
+        if lane < left {
+            var folded = partial[lane];
+            for (var other = lane + left; other < lanes; other += left) {
+                folded += partial[other];
+            }
+            partial[lane] = folded;
         }
         workgroupBarrier();
     }

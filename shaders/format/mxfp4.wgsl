@@ -7,11 +7,17 @@
 struct Group { scale: vec4<f32> }
 
 // Half of the scale, because states are counted in halves. The two least ones are no normal numbers.
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+alias Scales = Group;
+
+fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
     let words = words_of(exponents[place_in(tile * ((GROUPS + 3u) / 4u) + group / 4u, quad)], quad);
     let e = (words >> vec4<u32>(group % 4u * 8u)) & vec4<u32>(255u);
     let small = vec4<u32>(0x200000u) << min(e, vec4<u32>(1u));
     return Group(bitcast<vec4<f32>>(select((e - vec4<u32>(1u)) << vec4<u32>(23u), small, e < vec4<u32>(2u))));
+}
+
+fn group_of(scales: Scales) -> Group {
+    return scales;
 }
 
 // Twice the state of a code. Four bits each say how large it is, for codes without their sign.
@@ -21,9 +27,9 @@ fn doubled(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(select(size, -size, (c & vec4<u32>(8u)) != vec4<u32>(0u)));
 }
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
     let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
-    return array<vec4<f32>, 8>(
+    return Words(
         doubled(a, 0u), doubled(a, 4u), doubled(a, 8u), doubled(a, 12u),
         doubled(a, 16u), doubled(a, 20u), doubled(a, 24u), doubled(a, 28u));
 }

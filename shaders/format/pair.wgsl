@@ -5,8 +5,13 @@
 
 struct Group { first: vec4<f32>, second: vec4<f32> }
 
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
-    let c = words_of(constants[place_in(tile * GROUPS + group, quad)], quad);
+alias Scales = vec4<u32>;
+
+fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
+    return words_of(constants[place_in(tile * GROUPS + group, quad)], quad);
+}
+
+fn group_of(c: Scales) -> Group {
     let x = unpack2x16float(c.x);
     let y = unpack2x16float(c.y);
     let z = unpack2x16float(c.z);

@@ -7,17 +7,18 @@ const MIDDLE: f32 = 8.0;
 const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-4f, 0x1p-8f, 0x1p-12f);
 const ALIGN_B: vec4<f32> = vec4<f32>(0x1p-16f, 0x1p-20f, 0x1p-24f, 0x1p-28f);
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
-    let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
-    return array<vec4<f32>, 8>(
-        lying(a, 15u), lying(a, 15u << 4u), lying(a, 15u << 8u), lying(a, 15u << 12u),
-        lying(a, 15u << 16u), lying(a, 15u << 20u), lying(a, 15u << 24u), last(a, 15u << 28u));
-}
-
 alias Words = vec4<u32>;
+
+const IN_FLIGHT: u32 = 4u;
 
 fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
     return words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
+}
+
+fn codes_of(a: Words) -> array<vec4<f32>, 8> {
+    return array<vec4<f32>, 8>(
+        lying(a, 15u), lying(a, 15u << 4u), lying(a, 15u << 8u), lying(a, 15u << 12u),
+        lying(a, 15u << 16u), lying(a, 15u << 20u), lying(a, 15u << 24u), last(a, 15u << 28u));
 }
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
@@ -30,10 +31,10 @@ const DOT_BIAS: f32 = 0.0;
 
 // Columns 0 2 4 6, and 1 3 5 7.
 fn load_dots(tile: u32, quad: Quad, block: u32) -> array<vec4<u32>, 2> {
-    let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
+    let a = load_words(tile, quad, block);
     return array<vec4<u32>, 2>(a & vec4<u32>(0x0f0f0f0fu), (a >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu));
 }
 
-fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    return place_lying(load_codes(tile, quad, block), g);
+fn weights_of(words: Words, g: Group) -> array<vec4<f32>, 8> {
+    return place_lying(codes_of(words), g);
 }

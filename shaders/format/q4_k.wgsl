@@ -12,7 +12,9 @@ fn numbers(words: vec4<u32>) -> vec4<f32> {
 
 // The first four pairs lie in the low 6 bits of a byte each; of the others, the low 4 bits have a byte of the last
 // word together, and the high 2 bits are on top of the first four.
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+alias Scales = Group;
+
+fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
     let row = (tile * (K / 256u) + group / 8u) * 4u;
     let first = words_of(constants[place_in(row, quad)], quad);
     let a = words_of(constants[place_in(row + 1u, quad)], quad);
@@ -32,6 +34,10 @@ fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
     return Group(
         vec4<f32>(x.x, y.x, z.x, w.x) * numbers(s),
         -vec4<f32>(x.y, y.y, z.y, w.y) * numbers(m));
+}
+
+fn group_of(scales: Scales) -> Group {
+    return scales;
 }
 
 fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {

@@ -12,10 +12,10 @@ fn five(low: vec4<u32>, high: vec4<u32>, i: u32) -> vec4<f32> {
     return lying(((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(i)) & vec4<u32>(1u)) << vec4<u32>(4u)), 31u);
 }
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
     let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
     let b = words_of(high[place_in(tile * ((K + 31u) / 32u) + block / 4u, quad)], quad) >> vec4<u32>(block % 4u * 8u);
-    return array<vec4<f32>, 8>(
+    return Words(
         five(a, b, 0u), five(a, b, 1u), five(a, b, 2u), five(a, b, 3u),
         five(a, b, 4u), five(a, b, 5u), five(a, b, 6u), five(a, b, 7u));
 }
@@ -34,6 +34,6 @@ fn load_dots(tile: u32, quad: Quad, block: u32) -> array<vec4<u32>, 2> {
         (a & vec4<u32>(0x0f0f0f0fu)) | even, ((a >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)) | odd);
 }
 
-fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    return place_all(load_codes(tile, quad, block), g);
+fn weights_of(words: Words, g: Group) -> array<vec4<f32>, 8> {
+    return place_all(codes_of(words), g);
 }

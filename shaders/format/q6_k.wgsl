@@ -7,12 +7,18 @@
 
 struct Group { scale: vec4<f32> }
 
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+alias Scales = Group;
+
+fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
     let i = tile * (K / 256u) + group / 16u;
     let words = bitcast<vec4<i32>>(words_of(scales[place_in(i * 4u + group % 16u / 4u, quad)], quad));
     let s = (words << vec4<u32>(24u - group % 4u * 8u)) >> vec4<u32>(24u);
     let pair = d[i * 16u + number_of(quad)];
     return Group(vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y)) * vec4<f32>(s));
+}
+
+fn group_of(scales: Scales) -> Group {
+    return scales;
 }
 
 fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
@@ -30,10 +36,10 @@ fn six(low: vec4<u32>, high: vec4<u32>, i: u32) -> vec4<f32> {
     return lying(((low >> vec4<u32>(4u * i)) & vec4<u32>(15u)) | (((high >> vec4<u32>(2u * i)) & vec4<u32>(3u)) << vec4<u32>(4u)), 63u);
 }
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
     let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
     let b = words_of(high[place_in(tile * (K / 16u) + block / 2u, quad)], quad) >> vec4<u32>(block % 2u * 16u);
-    return array<vec4<f32>, 8>(
+    return Words(
         six(a, b, 0u), six(a, b, 1u), six(a, b, 2u), six(a, b, 3u),
         six(a, b, 4u), six(a, b, 5u), six(a, b, 6u), six(a, b, 7u));
 }
@@ -52,6 +58,6 @@ fn load_dots(tile: u32, quad: Quad, block: u32) -> array<vec4<u32>, 2> {
         (a & vec4<u32>(0x0f0f0f0fu)) | even, ((a >> vec4<u32>(4u)) & vec4<u32>(0x0f0f0f0fu)) | odd);
 }
 
-fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    return place_all(load_codes(tile, quad, block), g);
+fn weights_of(words: Words, g: Group) -> array<vec4<f32>, 8> {
+    return place_all(codes_of(words), g);
 }

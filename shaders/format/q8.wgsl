@@ -7,20 +7,21 @@ const MIDDLE: f32 = 128.0;
 const ALIGN_A: vec4<f32> = vec4<f32>(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f);
 const ALIGN_B: vec4<f32> = ALIGN_A;
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
-    let words = load_words(tile, quad, block);
+alias Words = array<vec4<u32>, 2>;
+
+const IN_FLIGHT: u32 = 4u;
+
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
+    let row = tile * (K / 4u) + block * 2u;
+    return Words(words_of(codes[place_in(row, quad)], quad), words_of(codes[place_in(row + 1u, quad)], quad));
+}
+
+fn codes_of(words: Words) -> array<vec4<f32>, 8> {
     let a = words[0];
     let b = words[1];
     return array<vec4<f32>, 8>(
         lying(a, 255u), lying(a, 255u << 8u), lying(a, 255u << 16u), last(a, 255u << 24u),
         lying(b, 255u), lying(b, 255u << 8u), lying(b, 255u << 16u), last(b, 255u << 24u));
-}
-
-alias Words = array<vec4<u32>, 2>;
-
-fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
-    let row = tile * (K / 4u) + block * 2u;
-    return Words(words_of(codes[place_in(row, quad)], quad), words_of(codes[place_in(row + 1u, quad)], quad));
 }
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
@@ -38,6 +39,6 @@ fn load_dots(tile: u32, quad: Quad, block: u32) -> array<vec4<u32>, 2> {
     return array<vec4<u32>, 2>(words[0] ^ vec4<u32>(0x80808080u), words[1] ^ vec4<u32>(0x80808080u));
 }
 
-fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
-    return place_lying(load_codes(tile, quad, block), g);
+fn weights_of(words: Words, g: Group) -> array<vec4<f32>, 8> {
+    return place_lying(codes_of(words), g);
 }

@@ -1,9 +1,11 @@
-// Codes one by one, for formats that unpack four rows of a block at once. The contract is told in format/f16.wgsl.
+// Words of formats that unpack four rows of a block as they load it: codes. The contract is told in format/f16.wgsl.
 
 alias Words = array<vec4<f32>, 8>;
 
-fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
-    return load_codes(tile, quad, block);
+const IN_FLIGHT: u32 = 1u;
+
+fn codes_of(words: Words) -> array<vec4<f32>, 8> {
+    return words;
 }
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {

@@ -7,8 +7,14 @@
 
 struct Group { scale: vec4<f32> }
 
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+alias Scales = Group;
+
+fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
     return Group(scales[(tile * GROUPS + group) * 16u + number_of(quad)]);
+}
+
+fn group_of(scales: Scales) -> Group {
+    return scales;
 }
 
 fn look_up(codes: vec4<u32>, shift: u32) -> vec4<f32> {
@@ -16,9 +22,9 @@ fn look_up(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(states[c.x], states[c.y], states[c.z], states[c.w]);
 }
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
     let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
-    return array<vec4<f32>, 8>(
+    return Words(
         look_up(a, 0u), look_up(a, 4u), look_up(a, 8u), look_up(a, 12u),
         look_up(a, 16u), look_up(a, 20u), look_up(a, 24u), look_up(a, 28u));
 }

@@ -5,8 +5,13 @@
 
 struct Group { scale: vec4<f32> }
 
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
-    let c = constants[(tile * GROUPS + group) * 16u + number_of(quad)];
+alias Scales = vec2<u32>;
+
+fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
+    return constants[(tile * GROUPS + group) * 16u + number_of(quad)];
+}
+
+fn group_of(c: Scales) -> Group {
     return Group(vec4<f32>(unpack2x16float(c.x), unpack2x16float(c.y)));
 }
 

@@ -1,6 +1,6 @@
 //! 16-bit floats: two columns of a row in a word.
 
-use super::affine::{ROWS, wgsl};
+use super::affine::wgsl;
 use super::{Format, Kind, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
     pack,
     unpack,
     dots: None,
-    wgsl: &[wgsl!("f16.wgsl"), ROWS],
+    wgsl: &[wgsl!("f16.wgsl")],
 };
 
 fn pack(tile: Tile<'_>, cols: usize, _: usize, planes: &mut [Vec<u32>]) {

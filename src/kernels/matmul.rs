@@ -67,6 +67,7 @@ pub const SPLIT: Kernel = Kernel {
     wgsl: &[
         wgsl!("norm.wgsl"),
         wgsl!("splits.wgsl"),
+        wgsl!("in_flight.wgsl"),
         wgsl!("activation.wgsl"),
         wgsl!("outputs.wgsl"),
         wgsl!("put.wgsl"),

@@ -10,7 +10,7 @@ use crate::recording::{Buffer, Consts, Recorder};
 
 pub const KERNEL: Kernel = Kernel {
     name: "matmul_experts",
-    wgsl: &[wgsl!("splits.wgsl"), wgsl!("matmul_experts.wgsl")],
+    wgsl: &[wgsl!("splits.wgsl"), wgsl!("in_flight.wgsl"), wgsl!("matmul_experts.wgsl")],
     // No more than four: a format may have four planes, and eight is what every device can bind.
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,

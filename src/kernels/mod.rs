@@ -212,7 +212,9 @@ impl Kernel {
         if format.is_some() {
             let quads =
                 if loads_long(capabilities) { wgsl!("quads/two.wgsl") } else { wgsl!("quads/one.wgsl") };
+            let blocks = wgsl!("format/blocks.wgsl");
             source.add(quads.0, quads.1);
+            source.add(blocks.0, blocks.1);
         }
         let least = capabilities.subgroups.map_or(0, |(least, _)| least);
         let part = match self.needs {

@@ -29,7 +29,7 @@
 //!
 //! - **A kernel**: `shaders/NAME.wgsl`, `src/kernels/NAME.rs` (the `Recorder` method, the twin, the cases),
 //!   and a line in [`kernels::KERNELS`]. The tests and `infer devices --check` find it there.
-//! - **A weight format**: `shaders/format/NAME.wgsl` with `load_group` and `load_block`,
+//! - **A weight format**: `shaders/format/NAME.wgsl` with what `shaders/format/f16.wgsl` says,
 //!   `src/format/NAME.rs`, and a line in [`format::FORMATS`]. Every kernel that reads weights can use it.
 //! - **A kind of file**: a block type of GGUF in `src/checkpoint/ggml.rs`, a packed layout of safetensors in
 //!   `src/checkpoint/packed/NAME.rs`; see `docs/formats.md`.

@@ -23,9 +23,9 @@ fn times_one_row(words: Words, group: Group, x0: vec4<f32>, x1: vec4<f32>) -> ve
 }
 
 fn add_blocks(base: u32, part: Part) {
+    const WHOLE: u32 = FULL / BATCH * BATCH;
     let quad = quad_of(part.quad);
-    var turn = 0u;
-    for (; turn + BATCH <= FULL; turn += BATCH) {
+    for (var turn = 0u; turn < WHOLE; turn += BATCH) {
         var words: array<Words, BATCH>;
         var scales: array<Scales, BATCH>;
         for (var i = 0u; i < BATCH; i++) {
@@ -37,7 +37,7 @@ fn add_blocks(base: u32, part: Part) {
             add_block(base, (turn + i) * SPLITS + part.split, words[i], group_of(scales[i]));
         }
     }
-    for (; turn < TURNS; turn++) {
+    for (var turn = WHOLE; turn < TURNS; turn++) {
         let block = turn * SPLITS + part.split;
         if turn < FULL || block < K / 8u {
             let words = load_words(part.tile, quad, block);

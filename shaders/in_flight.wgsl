@@ -9,7 +9,7 @@
 const FULL: u32 = K / 8u / SPLITS;
 const TURNS: u32 = (K / 8u + SPLITS - 1u) / SPLITS;
 
-const BATCH: u32 = clamp(min(FULL, IN_FLIGHT / SHARED_BY), 1u, IN_FLIGHT);
+const BATCH: u32 = max(min(FULL, IN_FLIGHT / SHARED_BY), 1u);
 
 // Four rows of W times eight columns of one row of x, by codes: a weight that serves but once is not worth unpacking.
 fn times_one_row(words: Words, group: Group, x0: vec4<f32>, x1: vec4<f32>) -> vec4<f32> {

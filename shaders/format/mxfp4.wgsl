@@ -6,9 +6,9 @@
 
 struct Group { scale: vec4<f32> }
 
-// Half of the scale, because states are counted in halves. The two least ones are no normal numbers.
 alias Scales = Group;
 
+// Half of the scale, because states are counted in halves. The two least ones are no normal numbers.
 fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
     let words = words_of(exponents[place_in(tile * ((GROUPS + 3u) / 4u) + group / 4u, quad)], quad);
     let e = (words >> vec4<u32>(group % 4u * 8u)) & vec4<u32>(255u);

@@ -10,10 +10,10 @@ fn numbers(words: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(vec4<i32>(words));
 }
 
-// The first four pairs lie in the low 6 bits of a byte each; of the others, the low 4 bits have a byte of the last
-// word together, and the high 2 bits are on top of the first four.
 alias Scales = Group;
 
+// The first four pairs lie in the low 6 bits of a byte each; of the others, the low 4 bits have a byte of the last
+// word together, and the high 2 bits are on top of the first four.
 fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
     let row = (tile * (K / 256u) + group / 8u) * 4u;
     let first = words_of(constants[place_in(row, quad)], quad);

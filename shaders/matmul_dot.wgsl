@@ -11,6 +11,12 @@
 @group(0) @binding(2) var<storage, read> input_scales: array<vec2<f32>>; // [rows, UNITS] scale, sum of the codes
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;          // [rows, STRIDE]
 
+const BLOCKS: u32 = UNIT / 8u;
+// Blocks that are loaded before the first of them is used, as in in_flight.wgsl; a divisor of BLOCKS.
+const BATCH: u32 = max(min(BLOCKS, IN_FLIGHT / T), 1u);
+// Whether the last unit is as long as the others.
+const EVEN: bool = K % UNIT == 0u;
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = workgroup.y * T;
@@ -27,17 +33,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let quad = quad_of(part.quad);
     var sum: array<vec4<f32>, T>;
     for (var unit = part.split; unit < UNITS; unit += SPLITS) {
+        let group = load_group(tile, quad, unit * UNIT / GROUP);
+        var scales: array<vec2<f32>, T>;
+        for (var t = 0u; t < T; t++) {
+            scales[t] = input_scales[(first_row + t) * UNITS + unit];
+        }
         var dots: array<vec4<i32>, T>;
-        let end = min((unit + 1u) * UNIT, K) / 8u;
-        for (var block = unit * UNIT / 8u; block < end; block++) {
-            let w = load_dots(tile, quad, block);
-            for (var t = 0u; t < T; t++) {
-                dots[t] += dot_block(w[0], w[1], inputs[(first_row + t) * (K / 8u) + block]);
+        for (var batch = 0u; batch < BLOCKS / BATCH; batch++) {
+            let first = unit * BLOCKS + batch * BATCH;
+            var w: array<array<vec4<u32>, 2>, BATCH>;
+            for (var i = 0u; i < BATCH; i++) {
+                w[i] = load_dots(tile, quad, select(min(first + i, K / 8u - 1u), first + i, EVEN));
+            }
+            for (var i = 0u; i < BATCH; i++) {
+                if EVEN || first + i < K / 8u {
+                    for (var t = 0u; t < T; t++) {
+                        dots[t] += dot_block(w[i][0], w[i][1], inputs[(first_row + t) * (K / 8u) + first + i]);
+                    }
+                }
             }
         }
-        let group = load_group(tile, quad, unit * UNIT / GROUP);
         for (var t = 0u; t < T; t++) {
-            sum[t] += scaled(dots[t], input_scales[(first_row + t) * UNITS + unit], group);
+            sum[t] += scaled(dots[t], scales[t], group);
         }
     }
     for (var t = 0u; t < T; t++) {

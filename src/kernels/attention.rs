@@ -118,9 +118,7 @@ impl Cache {
 
     /// Query heads that share what is loaded.
     pub(super) fn team(&self, lane: bool) -> usize {
-        let shared = self.heads / self.kv_heads;
-        let most = if lane { LANE_TEAM } else { MAX_TEAM };
-        (1..=most).rev().find(|n| shared.is_multiple_of(*n)).unwrap_or(1)
+        team(self.heads / self.kv_heads, lane)
     }
 
     /// Bytes that `tokens` keys (or values) of one layer take.
@@ -225,6 +223,12 @@ impl Recorder<'_> {
         let groups = (capacity * cache.heads * cache.head_dim / 2).div_ceil(WG);
         self.dispatch(MERGE.name, consts, [rows, slices, out].map(Into::into), [groups, 1, 1]);
     }
+}
+
+/// Query heads that share what is loaded, of those that share a key.
+fn team(heads: usize, lane: bool) -> usize {
+    let most = if lane { LANE_TEAM } else { MAX_TEAM };
+    (1..=most).rev().find(|n| heads.is_multiple_of(*n)).unwrap_or(1)
 }
 
 /// Lanes of `attention_lane` that keep a processor busy.
@@ -381,29 +385,31 @@ fn cases(lane: bool) -> Vec<Case> {
     let whole = [
         (4, 4, 16, 0, 0.0),
         (9, 3, 64, 0, 0.0),
-        (9, 3, 64, 33, 0.0),
+        (9, 3, 32, 33, 0.0),
         (2, 1, 8, 5, 0.0),
         (3, 1, 80, 0, 0.0),
         (12, 1, 24, 0, 0.0),
         (12, 1, 48, 0, 0.0),
-        (11, 1, 256, 0, 0.0),
+        (11, 1, 256, 40, 0.5),
         (16, 2, 128, 0, 0.0),
         (8, 2, 96, 20, 0.0),
         (4, 2, 32, 0, 1.5),
-        (8, 4, 256, 40, 0.5),
+        (16, 2, 256, 0, 0.0),
     ];
-    let sliced = [((9, 3, 64, 0, 0.0), 1, 2), ((9, 3, 64, 33, 0.0), 1, 3), ((8, 2, 128, 0, 1.5), 1, 8)];
+    let sliced = [((9, 3, 64, 0, 0.0), 1, 2), ((9, 3, 32, 33, 0.0), 1, 3), ((8, 2, 128, 0, 1.5), 1, 8)];
     // Rows of several sequences in a tile, and rows that are not in use.
     let tiled = [
         ((9, 3, 64, 0, 0.0), 2, 1),
-        ((9, 3, 64, 33, 0.0), 2, 2),
+        ((9, 3, 32, 33, 0.0), 2, 2),
         ((2, 1, 128, 40, 1.5), 4, 1),
         ((4, 4, 16, 0, 0.0), 8, 3),
     ];
-    // More rows of great heads than a lane ever takes would take long to compile.
-    let fits = |&((_, _, head_dim, ..), tile, _): &((usize, usize, usize, usize, f32), usize, usize)| {
-        !lane || (head_dim.is_multiple_of(LANE_STEP) && (tile == 1 || tile * head_dim <= LANE_PAIRS))
-    };
+    // A lane with many pairs takes long to compile, and is made of the same loops as one with few.
+    let fits =
+        |&((heads, kv_heads, head_dim, ..), tile, _): &((usize, usize, usize, usize, f32), usize, usize)| {
+            let queries = tile * team(heads / kv_heads, lane);
+            !lane || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
+        };
     whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled).filter(fits).map(case).collect()
 }
 

@@ -108,6 +108,7 @@ fn cases(lane: bool) -> Vec<Case> {
         splits: 1,
         positions: [37, 64],
     };
+    let small = Shape { head_dim: 32, pairs: 16, ..plain };
     let case = |shape: Shape| {
         let Shape { heads, kv_heads, head_dim, pairs, layout, window, cap, splits, positions } = shape;
         let name = format!(
@@ -135,12 +136,12 @@ fn cases(lane: bool) -> Vec<Case> {
     [
         plain,
         Shape { positions: [0, 95], ..plain },
-        Shape { positions: [31, 32], splits: 3, ..plain },
-        Shape { positions: [94, 63], splits: 2, window: 33, ..plain },
+        Shape { positions: [31, 32], splits: 3, ..small },
+        Shape { positions: [94, 63], splits: 2, window: 33, ..small },
         Shape { heads: 2, kv_heads: 1, head_dim: 80, pairs: 20, cap: 1.5, ..plain },
         Shape { heads: 2, kv_heads: 1, head_dim: 24, pairs: 4, ..plain },
         Shape { heads: 3, kv_heads: 3, head_dim: 32, pairs: 16, layout: Heads::ByHead, ..plain },
-        Shape { heads: 4, kv_heads: 1, head_dim: 128, pairs: 64, splits: 8, ..plain },
+        Shape { heads: 4, kv_heads: 1, head_dim: 48, pairs: 24, splits: 8, ..plain },
         Shape { heads: 2, kv_heads: 2, head_dim: 16, pairs: 0, ..plain },
     ]
     .into_iter()

@@ -3,7 +3,9 @@
 //! Four kernels that make the same: see the head of each WGSL file for what it is good at.
 
 use super::activate::{ACTIVATIONS, Activation};
-use super::matmul_cases::{cases, glu_cases, normed_cases, test_part};
+use super::matmul_cases::{
+    cases, few_packings, glu_cases, normed_cases, test_packings, test_part, test_quads,
+};
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
 use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
@@ -26,18 +28,15 @@ pub const UNIFORM: Kernel = Kernel {
     needs: Needs::Sharing,
     twin: uniform_twin,
     cases: || {
-        let few = cases(|device, x| {
-            let quads = if x.capacity == 64 { 1 } else { 2 };
-            x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads })
-        });
-        let many = cases(|device, x| {
-            let quads = if x.capacity == 64 { 3 } else { 4 };
-            x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads })
+        let usual = |device: &Capabilities, x: Shape| {
+            x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads: 2 })
+        };
+        let all = cases(test_packings(), usual);
+        let few = cases(few_packings(), |device, x| {
+            x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: test_quads(x.capacity) })
         });
         let normed = normed_cases(|_, _| Some(Variant::Uniform { rows: 1, quads: 2 }));
-        let glu =
-            glu_cases(|device, x| x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads: 2 }));
-        few.into_iter().chain(many).chain(normed).chain(glu).collect()
+        all.into_iter().chain(few).chain(normed).chain(glu_cases(usual)).collect()
     },
 };
 
@@ -49,15 +48,14 @@ pub const FLAT: Kernel = Kernel {
     needs: Needs::Quads,
     twin: flat_twin,
     cases: || {
-        // On devices of many lanes it is right too, but takes long to compile: fewer cases there.
-        let few = cases(|device, x| {
+        // On devices of many lanes it is right too, but takes long to compile: few and small cases there.
+        let usual = |device: &Capabilities, x: Shape| few_lanes(device).then(|| x.flat(64, 2));
+        let all = cases(test_packings(), usual);
+        let few = cases(few_packings(), |device, x| {
             let possible = few_lanes(device) || (Needs::Quads.met(device) && x.capacity <= 8);
-            possible.then(|| x.flat(2, if x.capacity == 64 { 3 } else { 1 }))
+            possible.then(|| x.flat(2, if few_lanes(device) { test_quads(x.capacity) } else { 1 }))
         });
-        let many =
-            cases(|device, x| few_lanes(device).then(|| x.flat(64, if x.capacity == 64 { 2 } else { 4 })));
-        let glu = glu_cases(|device, x| few_lanes(device).then(|| x.flat(64, 2)));
-        few.into_iter().chain(many).chain(glu).collect()
+        all.into_iter().chain(few).chain(glu_cases(usual)).collect()
     },
 };
 
@@ -78,7 +76,7 @@ pub const SPLIT: Kernel = Kernel {
     twin: split_twin,
     cases: || {
         let split = |_: &Capabilities, x: Shape| Some(x.split(test_part(x.capacity)));
-        cases(split).into_iter().chain(normed_cases(split)).chain(glu_cases(split)).collect()
+        cases(test_packings(), split).into_iter().chain(normed_cases(split)).chain(glu_cases(split)).collect()
     },
 };
 
@@ -91,7 +89,7 @@ pub const TILE: Kernel = Kernel {
     twin,
     cases: || {
         let tile = |_: &Capabilities, _: Shape| Some(Variant::Tile);
-        cases(tile).into_iter().chain(glu_cases(tile)).collect()
+        cases(test_packings(), tile).into_iter().chain(glu_cases(tile)).collect()
     },
 };
 

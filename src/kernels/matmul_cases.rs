@@ -26,9 +26,10 @@ pub(super) fn test_packings() -> Vec<Packing> {
         .collect()
 }
 
-/// Formats of each kind that has loops of its own.
-fn one_of_a_kind(packing: &Packing) -> bool {
-    matches!(packing.name().as_str(), "f16" | "q4/32" | "q4/128")
+/// One of each kind that has loops of its own.
+pub(super) fn few_packings() -> Vec<Packing> {
+    let chosen = |packing: &Packing| matches!(packing.name().as_str(), "f16" | "q4/32" | "q4/128");
+    test_packings().into_iter().filter(chosen).collect()
 }
 
 /// A matrix of a case: shapes, and which inputs its planes are.
@@ -122,12 +123,22 @@ pub(super) fn test_part(capacity: usize) -> Part {
     Part { quads, splits }
 }
 
-/// Products in every format, on sizes that do not divide evenly.
+/// Quads of every number that is not usual.
+pub(super) fn test_quads(capacity: usize) -> usize {
+    match capacity {
+        1 | 12 => 1,
+        8 | 64 => 3,
+        _ => 4,
+    }
+}
+
+/// Products in formats, on sizes that do not divide evenly.
 pub(super) fn cases(
+    packings: Vec<Packing>,
     variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
-    for packing in test_packings() {
+    for packing in packings {
         // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
         let all = [
             (70, 192, 64, 41, 9, true),
@@ -178,7 +189,7 @@ pub(super) fn normed_cases(
     variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
-    for packing in test_packings().into_iter().filter(one_of_a_kind) {
+    for packing in few_packings() {
         // (rows of W, columns, rows in use, whether the norm's weight is what it differs from 1)
         for (n, k, used, one_plus) in [(131, 72, 1, false), (200, 576, 1, true), (70, 8, 0, false)] {
             let name =
@@ -207,7 +218,7 @@ pub(super) fn glu_cases(
     variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
-    for packing in test_packings().into_iter().filter(one_of_a_kind) {
+    for packing in few_packings() {
         // (rows of W, columns, capacity, rows in use, tiles a shard, what the greatest numbers are)
         let shapes = [(134, 72, 1, 1, 1, 1.0), (200, 64, 16, 11, 9, 100.0), (70, 136, 65, 65, 9, 1.0)];
         for ((n, k, capacity, used, tiles, spread), activation) in shapes.into_iter().zip(ACTIVATIONS) {

@@ -1,7 +1,7 @@
 //! Activations times a packed weight by matrix units.
 
 use super::matmul::{Activations, multiply};
-use super::matmul_cases::{cases, glu_cases};
+use super::matmul_cases::{cases, few_packings, glu_cases, test_packings};
 use super::twin::active;
 use super::{Access, Invocation, Kernel, Needs, wgsl};
 use crate::format::unpair;
@@ -15,8 +15,8 @@ pub const KERNEL: Kernel = Kernel {
     needs: Needs::Matrices,
     twin,
     cases: || {
-        let few = cases(|device, x| x.cooperative(device, 64));
-        let many = cases(|device, x| x.cooperative(device, 128));
+        let few = cases(test_packings(), |device, x| x.cooperative(device, 64));
+        let many = cases(few_packings(), |device, x| x.cooperative(device, 128));
         let glu = glu_cases(|device, x| x.cooperative(device, 64));
         few.into_iter().chain(many).chain(glu).collect()
     },

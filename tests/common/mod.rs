@@ -59,6 +59,11 @@ pub fn as_hardware() -> Vec<Device> {
 }
 
 impl Device {
+    /// Whether it is used as a user would use it.
+    pub fn usual(&self) -> bool {
+        !self.baseline && !self.hardware
+    }
+
     /// Opens it; `checked` lets the driver check every access. A device is opened once: models have many kernels in common, and a
     /// processor takes long to compile them.
     pub fn open(&self, checked: bool) -> Box<dyn Executor> {

@@ -3,7 +3,7 @@
 use sixteen_states::capabilities::{Capabilities, Matrices};
 use sixteen_states::engine::check::check;
 use sixteen_states::gpu::{self, Gpu, Options};
-use sixteen_states::kernels::{Case, Input, KERNELS, Needs};
+use sixteen_states::kernels::{Case, Input, KERNELS, Kernel, Needs};
 use sixteen_states::recording::{Buffer, Executor, Recorder};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -18,11 +18,10 @@ fn programs(case: &Case, device: &Capabilities) -> Vec<(&'static str, String, St
     let buffers: Vec<Buffer> = case.inputs.iter().enumerate().map(buffer).collect();
     let mut r = Recorder::new(device);
     (case.record)(&mut r, &buffers);
-    let kernel = |name: &str| KERNELS.iter().find(|kernel| kernel.name == name).unwrap();
     r.finish()
         .dispatches
         .iter()
-        .map(|d| (d.kernel, format!("{d:?}"), kernel(d.kernel).source(d, device).text))
+        .map(|d| (d.kernel, format!("{d:?}"), Kernel::named(d.kernel).unwrap().source(d, device).text))
         .collect()
 }
 

@@ -26,28 +26,58 @@ var<workgroup> weights: array<vec4<f16>, 64u * PITCH>; // [64 rows of W, STEP]
 var<workgroup> inputs: array<vec4<f16>, T * PITCH>;    // [T, STEP]
 var<workgroup> corner: array<f32, 4u * SIZE * SIZE>;   // a matrix of each subgroup
 
-fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) {
-    for (var i = lane; i < 16u * STEP / 8u; i += WG) {
-        let quad = i % 16u;
-        let block = step / 8u + i / 16u;
-        var w: array<vec4<f32>, 8>;
-        if block < K / 8u {
-            w = load_block(tile, quad_of(quad), block, load_group(tile, quad_of(quad), block * 8u / GROUP));
-        }
-        for (var j = 0u; j < 4u; j++) {
-            let to = (quad * 4u + j) * PITCH + i / 16u * 2u;
-            weights[to] = vec4<f16>(vec4<f32>(w[0][j], w[1][j], w[2][j], w[3][j]));
-            weights[to + 1u] = vec4<f16>(vec4<f32>(w[4][j], w[5][j], w[6][j], w[7][j]));
+// What a lane brings of a step into workgroup memory: blocks of W, and vectors of x.
+const BLOCKS: u32 = (16u * STEP / 8u + WG - 1u) / WG;
+const VECTORS: u32 = (T * STEP / 4u + WG - 1u) / WG;
+
+struct Share {
+    words: array<Words, BLOCKS>,
+    scales: array<Scales, BLOCKS>,
+    x: array<vec4<f16>, VECTORS>,
+}
+
+// Rows and columns behind the last ones are the last ones again.
+fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) -> Share {
+    var share: Share;
+    for (var i = 0u; i < BLOCKS; i++) {
+        let at = i * WG + lane;
+        let block = min(step / 8u + at / 16u, K / 8u - 1u);
+        share.words[i] = load_words(tile, quad_of(at % 16u), block);
+        share.scales[i] = load_scales(tile, quad_of(at % 16u), block * 8u / GROUP);
+    }
+    for (var i = 0u; i < VECTORS; i++) {
+        let at = i * WG + lane;
+        let r = min(first_row + at / (STEP / 4u), ROWS - 1u);
+        share.x[i] = x[r * (K / 4u) + min(step / 4u + at % (STEP / 4u), K / 4u - 1u)];
+    }
+    return share;
+}
+
+// Puts it there; what is behind the last column, or the last row, counts nothing.
+fn spread(share: Share, first_row: u32, step: u32, lane: u32) {
+    for (var i = 0u; i < BLOCKS; i++) {
+        let at = i * WG + lane;
+        let quad = at % 16u;
+        let block = at / 16u;
+        if block < STEP / 8u {
+            var w: array<vec4<f32>, 8>;
+            if step / 8u + block < K / 8u {
+                w = weights_of(share.words[i], group_of(share.scales[i]));
+            }
+            for (var j = 0u; j < 4u; j++) {
+                let to = (quad * 4u + j) * PITCH + block * 2u;
+                weights[to] = vec4<f16>(vec4<f32>(w[0][j], w[1][j], w[2][j], w[3][j]));
+                weights[to + 1u] = vec4<f16>(vec4<f32>(w[4][j], w[5][j], w[6][j], w[7][j]));
+            }
         }
     }
-    for (var i = lane; i < T * STEP / 4u; i += WG) {
-        let r = first_row + i / (STEP / 4u);
-        let k = step / 4u + i % (STEP / 4u);
-        var v = vec4<f16>();
-        if r < ROWS && k < K / 4u {
-            v = x[r * (K / 4u) + k];
+    for (var i = 0u; i < VECTORS; i++) {
+        let at = i * WG + lane;
+        let r = at / (STEP / 4u);
+        let k = at % (STEP / 4u);
+        if r < T {
+            inputs[r * PITCH + k] = select(vec4<f16>(), share.x[i], first_row + r < ROWS && step / 4u + k < K / 4u);
         }
-        inputs[i / (STEP / 4u) * PITCH + i % (STEP / 4u)] = v;
     }
 }
 
@@ -65,9 +95,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let down = subgroup / 2u * (T / 2u);  // where its quarter begins, along t
     let across = subgroup % 2u * 32u;     // and along n
     var sum: array<MatrixC, DOWN * ACROSS>;
+    // The next step is on its way while this one is multiplied.
+    var next = fetch(workgroup.x, first_row, 0u, lane);
     for (var step = 0u; step < columns; step += STEP) {
-        fetch(workgroup.x, first_row, step, lane);
+        spread(next, first_row, step, lane);
         workgroupBarrier();
+        if step + STEP < columns {
+            next = fetch(workgroup.x, first_row, step + STEP, lane);
+        }
         for (var k = 0u; k < STEP; k += SIZE) {
             var b: array<MatrixB, ACROSS>;
             for (var j = 0u; j < ACROSS; j++) {

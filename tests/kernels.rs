@@ -4,12 +4,21 @@ use sixteen_states::capabilities::{Capabilities, Matrices};
 use sixteen_states::engine::check::check;
 use sixteen_states::gpu::{self, Gpu, Options};
 use sixteen_states::kernels::{Case, Input, KERNELS, Kernel, Needs};
-use sixteen_states::recording::{Buffer, Executor, Recorder};
-use std::collections::BTreeSet;
+use sixteen_states::recording::{Buffer, Dispatch, Executor, Recorder};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 use std::time::Instant;
 
-/// What a device is given for a case: each dispatch, and the text of its kernel.
-fn programs(case: &Case, device: &Capabilities) -> Vec<(&'static str, String, String)> {
+/// What a device is given for a dispatch of a case.
+#[derive(PartialEq)]
+struct Program {
+    kernel: &'static str,
+    format: Option<&'static str>,
+    dispatch: String,
+    text: String,
+}
+
+fn programs(case: &Case, device: &Capabilities) -> Vec<Program> {
     let buffer = |(id, input): (usize, &Input)| Buffer {
         id: id as u32,
         len: input.words.len() as u64 * 4,
@@ -18,49 +27,78 @@ fn programs(case: &Case, device: &Capabilities) -> Vec<(&'static str, String, St
     let buffers: Vec<Buffer> = case.inputs.iter().enumerate().map(buffer).collect();
     let mut r = Recorder::new(device);
     (case.record)(&mut r, &buffers);
-    r.finish()
-        .dispatches
-        .iter()
-        .map(|d| (d.kernel, format!("{d:?}"), Kernel::named(d.kernel).unwrap().source(d, device).text))
-        .collect()
+    let program = |d: &Dispatch| Program {
+        kernel: d.kernel,
+        format: d.format,
+        dispatch: format!("{d:?}"),
+        text: Kernel::named(d.kernel).unwrap().source(d, device).text,
+    };
+    r.finish().dispatches.iter().map(program).collect()
 }
 
-/// Every kernel with all features, and without them those that are different then. On the first device with all features they
-/// run as they do in use, otherwise the driver checks every access.
-fn run(number: usize, baseline: bool) {
+/// Whether a case is worth running with features masked off: where it is different then. Words of formats are loaded by other
+/// functions, which `embed` tells of in all formats; of other kernels those two are enough that have loops of their own.
+fn differs(case: &Case, masked: &Capabilities, all: &Capabilities) -> bool {
+    let programs = programs(case, masked);
+    let enough = |p: &Program| p.kernel == "embed" || matches!(p.format, None | Some("f16" | "q4"));
+    programs.iter().all(enough) && programs != self::programs(case, all)
+}
+
+/// A device with all features, as kernels are used, or without them, the driver checking every access.
+struct Opened {
+    name: String,
+    baseline: bool,
+    all: Capabilities,
+    gpu: Gpu,
+}
+
+fn open(number: usize, baseline: bool) -> Opened {
     let adapter = pollster::block_on(gpu::adapters()).swap_remove(number);
     let name = format!("{}{}", adapter.capabilities.device, if baseline { ", baseline" } else { "" });
     let all = adapter.capabilities.clone();
-    let options = Options { baseline, checked: baseline || number > 0, ..Options::default() };
-    let mut gpu = pollster::block_on(Gpu::open(adapter, options)).unwrap();
-    let device = gpu.capabilities().clone();
-    let (mut count, mut wrong) = (0, Vec::new());
-    for kernel in KERNELS {
-        let mut cases = (kernel.cases)();
-        let possible = cases.iter().any(|case| !programs(case, &device).is_empty());
-        assert_eq!(possible, kernel.needs.met(&device), "{name}: {} has no case", kernel.name);
-        cases.retain(|case| !baseline || programs(case, &device) != programs(case, &all));
-        let start = Instant::now();
-        let outcomes = pollster::block_on(check(&mut gpu, kernel, cases)).unwrap();
-        let worst = outcomes.iter().map(|o| o.error).fold(0.0, f64::max);
-        let (n, took) = (outcomes.len(), start.elapsed().as_secs_f32());
-        println!("{name}: {} {n} cases, worst error {worst:.1e}, {took:.1} s", kernel.name);
-        count += n;
-        wrong.extend(outcomes.into_iter().filter(|o| o.problem.is_some()));
-    }
-    assert!(wrong.is_empty(), "{name}: {} of {count} cases are wrong: {wrong:#?}", wrong.len());
+    let options = Options { baseline, checked: baseline, ..Options::default() };
+    Opened { name, baseline, all, gpu: pollster::block_on(Gpu::open(adapter, options)).unwrap() }
+}
+
+/// A kernel's cases, of a device without features those where it is different then; what is wrong.
+fn run(on: &mut Opened, kernel: &Kernel) -> Vec<String> {
+    let device = on.gpu.capabilities().clone();
+    let mut cases = (kernel.cases)();
+    let possible = cases.iter().any(|case| !programs(case, &device).is_empty());
+    assert_eq!(possible, kernel.needs.met(&device), "{}: {} has no case", on.name, kernel.name);
+    cases.retain(|case| !on.baseline || differs(case, &device, &on.all));
+    let start = Instant::now();
+    let outcomes = pollster::block_on(check(&mut on.gpu, kernel, cases)).unwrap();
+    let worst = outcomes.iter().map(|o| o.error).fold(0.0, f64::max);
+    let (n, took) = (outcomes.len(), start.elapsed().as_secs_f32());
+    println!("{}: {} {n} cases, worst error {worst:.1e}, {took:.1} s", on.name, kernel.name);
+    let wrong = outcomes.iter().filter(|o| o.problem.is_some());
+    wrong.map(|o| format!("{}, {}: {o:?}", on.name, kernel.name)).collect()
 }
 
 #[test]
 fn every_kernel_matches_its_twin_with_optional_features_and_without() {
     let adapters = pollster::block_on(gpu::adapters()).len();
     assert!(adapters > 0, "no GPU adapter: install a Vulkan driver, e.g. mesa-vulkan-drivers");
-    // Compilers of software devices use one thread each.
+    let devices = (0..adapters).flat_map(|number| [(number, false), (number, true)]);
+    let work = KERNELS.iter().flat_map(|kernel| devices.clone().map(move |device| (kernel, device)));
+    // Compilers of software devices use one thread each, and most of the time.
+    let (work, wrong) = (Mutex::new(work), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for (number, baseline) in (0..adapters).flat_map(|number| [(number, false), (number, true)]) {
-            scope.spawn(move || run(number, baseline));
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                let mut opened = BTreeMap::new();
+                loop {
+                    let next = work.lock().unwrap().next();
+                    let Some((kernel, device)) = next else { break };
+                    let on = opened.entry(device).or_insert_with(|| open(device.0, device.1));
+                    wrong.lock().unwrap().extend(run(on, kernel));
+                }
+            });
         }
     });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} cases are wrong: {wrong:#?}", wrong.len());
 }
 
 /// Kernels for matrix units are valid WGSL, whether or not a device at hand has such units.
@@ -75,8 +113,8 @@ fn kernels_for_matrix_units_are_valid() {
         let mut sources = BTreeSet::new();
         for kernel in KERNELS.iter().filter(|kernel| kernel.needs == Needs::Matrices) {
             for case in (kernel.cases)() {
-                let own = programs(&case, &device).into_iter().filter(|(name, ..)| *name == kernel.name);
-                sources.extend(own.map(|(_, _, text)| text));
+                let own = programs(&case, &device).into_iter().filter(|p| p.kernel == kernel.name);
+                sources.extend(own.map(|p| p.text));
             }
         }
         assert!(sources.len() > 40, "{}", sources.len());

@@ -36,7 +36,7 @@ fn the_layer_is_named() {
     ] {
         let dir = damaged(tensor, factor);
         for device in devices() {
-            let mut engine = open(device.open(false), dir.path().to_str().unwrap(), packing(16, 64), 1);
+            let mut engine = open(device.open(), dir.path().to_str().unwrap(), packing(16, 64), 1);
             let error = block_on(engine.score(&tokens)).unwrap_err().to_string();
             assert!(error.contains(place), "{}: {error}", device.name);
             let sampling = Sampling::GREEDY;

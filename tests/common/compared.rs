@@ -47,7 +47,7 @@ pub fn compared(model: &str, written: &[PathBuf], each: usize) -> Vec<(f64, f64)
     let options =
         OpenOptions { weights: Weights::F16, context: Some(256), sequences: 4, progress: &mut |_| {} };
     let device = super::common::gpus().remove(0);
-    let mut engine = Engine::open(&source, &checkpoint, device.open(false), options).unwrap();
+    let mut engine = Engine::open(&source, &checkpoint, device.open(), options).unwrap();
     for path in written {
         let arm = Checkpoint::of(&locate(path.to_str().unwrap()).unwrap()).unwrap();
         engine.add_arm(&arm, &Weights { stored: true, ..Weights::F16 }, &mut |_| {}).unwrap();

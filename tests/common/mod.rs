@@ -31,6 +31,12 @@ pub fn devices() -> Vec<Device> {
     devices
 }
 
+/// Every adapter as a user has it, and the CPU: for what whole models do that other kernels do not change. tests/kernels.rs and
+/// tests/golden.rs tell of those that masked features ask for.
+pub fn usual_devices() -> Vec<Device> {
+    devices().into_iter().filter(Device::usual).collect()
+}
+
 /// The CPU alone: for what is the same on every device, or checked on them elsewhere.
 pub fn cpu() -> Device {
     Device { name: "cpu".to_owned(), index: None, baseline: false, hardware: false }
@@ -51,11 +57,11 @@ pub fn gpus() -> Vec<Device> {
     adapters.iter().enumerate().flat_map(device).collect()
 }
 
-/// The adapters, used as if each were a real GPU, though it be a processor.
-pub fn as_hardware() -> Vec<Device> {
-    let all = gpus().into_iter().filter(|device| !device.baseline);
-    all.map(|device| Device { name: device.name.clone() + ", as hardware", hardware: true, ..device })
-        .collect()
+/// The first adapter that is a processor, used as if it were a real GPU; where all are GPUs, none.
+pub fn as_hardware() -> Option<Device> {
+    let index = pollster::block_on(gpu::adapters()).iter().position(|a| a.capabilities.software)?;
+    let device = gpus().into_iter().find(|device| device.index == Some(index))?;
+    Some(Device { name: device.name.clone() + ", as hardware", hardware: true, ..device })
 }
 
 impl Device {
@@ -64,16 +70,16 @@ impl Device {
         !self.baseline && !self.hardware
     }
 
-    /// Opens it; `checked` lets the driver check every access. A device is opened once: models have many kernels in common, and a
-    /// processor takes long to compile them.
-    pub fn open(&self, checked: bool) -> Box<dyn Executor> {
-        static OPEN: Mutex<BTreeMap<(usize, bool, bool, bool), gpu::Device>> = Mutex::new(BTreeMap::new());
+    /// Opens it. Where it is not used as a user would, the driver checks every access. A device is opened once: models have many
+    /// kernels in common, and a processor takes long to compile them.
+    pub fn open(&self) -> Box<dyn Executor> {
+        static OPEN: Mutex<BTreeMap<(usize, bool, bool), gpu::Device>> = Mutex::new(BTreeMap::new());
         let Some(index) = self.index else { return Box::new(Cpu::new()) };
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        let device = open.entry((index, self.baseline, self.hardware, checked)).or_insert_with(|| {
+        let device = open.entry((index, self.baseline, self.hardware)).or_insert_with(|| {
             let mut adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
             adapter.capabilities.software &= !self.hardware;
-            let options = Options { baseline: self.baseline, checked, ..Options::default() };
+            let options = Options { baseline: self.baseline, checked: !self.usual(), ..Options::default() };
             pollster::block_on(gpu::Device::open(adapter, options)).unwrap()
         });
         Box::new(Gpu::on(device))

@@ -1,6 +1,6 @@
 //! GGUF files against gguf-py and transformers (`models/formats.py`).
 
-use super::common::{cpu, devices, ids, json, open, open_stored, packing};
+use super::common::{cpu, ids, json, open, open_stored, packing, usual_devices};
 use super::{assert_logits, path};
 use proptest::prelude::*;
 use sixteen_states::checkpoint::ggml::BLOCK_TYPES;
@@ -38,12 +38,12 @@ fn blocks_of_every_ggml_type_are_read_as_gguf_py_reads_them() {
 fn packed_files_give_the_logits_of_their_numbers() {
     for name in ["gguf-native", "gguf-others"] {
         let reference = json(&format!("formats/{name}.json"));
-        for device in devices() {
+        for device in usual_devices() {
             let what = format!("{name} on {}", device.name);
             let model = path(&format!("{name}.gguf"));
-            let mut stored = open_stored(device.open(true), &model, 1);
+            let mut stored = open_stored(device.open(), &model, 1);
             assert_logits(&mut stored, &reference, 1e-5, &what);
-            let mut floats = open(device.open(true), &model, packing(16, 64), 1);
+            let mut floats = open(device.open(), &model, packing(16, 64), 1);
             assert_logits(&mut floats, &reference, 1e-5, &format!("{what}, as floats"));
             let (own, f16) = (stored.memory().weight_bytes, floats.memory().weight_bytes);
             // Of the others only MXFP4 is smaller.
@@ -75,7 +75,7 @@ fn families_are_read_from_gguf() {
         ("gpt2", "family-gpt2.gguf"),
     ] {
         let reference = json(&format!("formats/family-{name}.json"));
-        let mut engine = open(cpu().open(true), &path(file), packing(16, 64), 1);
+        let mut engine = open(cpu().open(), &path(file), packing(16, 64), 1);
         assert_logits(&mut engine, &reference, 1e-5, name);
     }
 }

@@ -1,6 +1,6 @@
 //! Matrices of safetensors files that are codes already, against the formats' own libraries and transformers.
 
-use super::common::{cpu, devices, json, open, open_stored, packing};
+use super::common::{cpu, json, open, open_stored, packing, usual_devices};
 use super::{assert_logits, path};
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
@@ -87,12 +87,12 @@ fn numbers_are_those_of_the_formats_own_libraries() {
 fn packed_directories_give_the_logits_of_their_numbers() {
     for (name, _) in PACKED {
         let reference = json(&format!("formats/{name}/reference.json"));
-        for device in devices() {
-            let mut stored = open_stored(device.open(true), &path(name), 1);
+        for device in usual_devices() {
+            let mut stored = open_stored(device.open(), &path(name), 1);
             assert_logits(&mut stored, &reference, 1e-5, &format!("{name} on {}", device.name));
         }
         // What is read is the same for every device.
-        let mut floats = open(cpu().open(true), &path(name), packing(16, 64), 1);
+        let mut floats = open(cpu().open(), &path(name), packing(16, 64), 1);
         assert_logits(&mut floats, &reference, 1e-5, &format!("{name} as floats"));
     }
 }

@@ -1,6 +1,6 @@
 //! Quantizers that look at what matrices are multiplied with: that it is seen rightly, and that it helps.
 
-use super::common::{self, cpu, devices, open_stored, relative_error};
+use super::common::{self, cpu, open_stored, relative_error, usual_devices};
 use super::{To, engine_logits, model, text, type_settings, values, write_recipe};
 use pollster::block_on;
 use sixteen_states::checkpoint::{Checkpoint, locate};
@@ -17,7 +17,7 @@ fn engine(source: &Path, device: &common::Device, sequences: usize) -> (Engine, 
     let source = locate(text(source)).unwrap();
     let checkpoint = Checkpoint::of(&source).unwrap();
     let options = OpenOptions { weights: Weights::F16, context: None, sequences, progress: &mut |_| {} };
-    (Engine::open(&source, &checkpoint, device.open(true), options).unwrap(), checkpoint)
+    (Engine::open(&source, &checkpoint, device.open(), options).unwrap(), checkpoint)
 }
 
 /// Texts of different lengths, one longer than a step.
@@ -49,7 +49,7 @@ fn activations_are_those_that_the_matrices_read() {
     for name in ["llama-gqa-llama3", "olmo2", "gpt-neox", "phi3", "gemma2", "stablelm", "qwen3-moe"] {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(name);
         let mut reference: Option<Vec<Vec<f32>>> = None;
-        for device in devices().into_iter().rev() {
+        for device in usual_devices().into_iter().rev() {
             let (mut engine, checkpoint) = engine(&tiny, &device, 2);
             let count = engine.inputs().unwrap().len();
             let all: Vec<usize> = (0..count).collect();
@@ -127,7 +127,7 @@ fn calibrated(source: &Path, to: &To, out: &Path, device: &common::Device) -> (S
     let mut watch = Watch { progress: &mut |_| {}, interrupted: &|| false };
     let summary = write_recipe(source, to, &mut recipe, (out, false), &mut watch).unwrap();
     drop(recipe);
-    let mut engine = open_stored(device.open(true), text(out), 1);
+    let mut engine = open_stored(device.open(), text(out), 1);
     (summary, engine_logits(&mut engine, &texts()[0]))
 }
 
@@ -185,7 +185,7 @@ fn factors_cancel_out() {
         }
         assert!(changed > layers, "{name}: {changed} tensors were changed");
         std::fs::write(&path, bytes).unwrap();
-        let mut engine = common::open(device.open(true), text(source.path()), common::packing(16, 32), 1);
+        let mut engine = common::open(device.open(), text(source.path()), common::packing(16, 32), 1);
         let after = engine_logits(&mut engine, &texts()[0]);
         let before: Vec<f64> = before.iter().map(|&x| f64::from(x)).collect();
         let error = relative_error(&after, &before);

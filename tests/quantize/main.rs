@@ -5,7 +5,7 @@ mod calibrated;
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{cpu, devices, ids, json, numbers, open_stored, relative_error};
+use common::{cpu, ids, json, numbers, open_stored, relative_error, usual_devices};
 use pollster::block_on;
 use sixteen_states::checkpoint::{Checkpoint, Config, TensorInfo, locate};
 use sixteen_states::engine::Engine;
@@ -190,8 +190,8 @@ fn directories_give_the_logits_that_transformers_has() {
         let to = layout("compressed-tensors", bits, 32, options.contains(&"--symmetric"));
         let summary = write(source.path(), &to, &out).unwrap();
         assert_eq!(summary.matrices as u64, reference["matrices"].as_u64().unwrap(), "{name}");
-        for device in devices() {
-            let mut engine = open_stored(device.open(true), text(&out), 1);
+        for device in usual_devices() {
+            let mut engine = open_stored(device.open(), text(&out), 1);
             let vocab = engine.config().vocab_size;
             let logits = engine_logits(&mut engine, &ids(&reference["ids"]));
             for (position, expected) in
@@ -235,7 +235,7 @@ fn gguf_files_say_what_the_model_is() {
         let tokens: Vec<u32> = (3..60).collect();
         let device = cpu();
         let [ours, theirs] = [source.path(), &out].map(|path| {
-            let mut engine = common::open(device.open(true), text(path), common::packing(16, 64), 1);
+            let mut engine = common::open(device.open(), text(path), common::packing(16, 64), 1);
             engine_logits(&mut engine, &tokens)
         });
         let ours: Vec<f64> = ours.iter().map(|&x| f64::from(x)).collect();

@@ -92,7 +92,8 @@ fn every_kernel_matches_its_twin_with_optional_features_and_without() {
                     let next = work.lock().unwrap().next();
                     let Some((kernel, device)) = next else { break };
                     let on = opened.entry(device).or_insert_with(|| open(device.0, device.1));
-                    wrong.lock().unwrap().extend(run(on, kernel));
+                    let found = run(on, kernel);
+                    wrong.lock().unwrap().extend(found);
                 }
             });
         }

@@ -48,10 +48,9 @@ fn bench(c: &mut Criterion) {
                 b.iter(|| wait(&mut *executor, prepared, rows));
             });
         }
-        let to = executor.create(bytes, "copy").unwrap();
+        let [from, to] = ["copied from", "copied to"].map(|name| executor.create(bytes, name).unwrap());
         let mut r = Recorder::new(&capabilities);
-        r.copy(keys, to, (bytes / 4) as usize);
-        r.copy(values, to, (bytes / 4) as usize);
+        (0..2).for_each(|_| r.copy(from, to, (bytes / 4) as usize));
         let prepared = executor.prepare(r.finish()).unwrap();
         group.bench_function(BenchmarkId::new(name, "copied"), |b| {
             b.iter(|| wait(&mut *executor, prepared, pages));

@@ -13,7 +13,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let index = row.token - FIRST;
     let tile = index / 64u;
-    let quad = quad_of(index % 64u / 4u);
+    let quad = index % 64u / 4u;
     let group = load_group(tile, quad, block * 8u / GROUP);
     var w = load_block(tile, quad, block, group);
     for (var j = 0u; j < 8u; j++) {

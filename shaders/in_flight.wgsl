@@ -24,7 +24,7 @@ fn times_one_row(words: Words, group: Group, x0: vec4<f32>, x1: vec4<f32>) -> ve
 
 fn add_blocks(base: u32, part: Part) {
     const WHOLE: u32 = FULL / BATCH * BATCH;
-    let quad = quad_of(part.quad);
+    let quad = part.quad;
     for (var turn = 0u; turn < WHOLE; turn += BATCH) {
         var words: array<Words, BATCH>;
         var scales: array<Scales, BATCH>;

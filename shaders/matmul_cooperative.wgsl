@@ -42,8 +42,8 @@ fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) -> Share {
     for (var i = 0u; i < BLOCKS; i++) {
         let at = i * WG + lane;
         let block = min(step / 8u + at / 16u, K / 8u - 1u);
-        share.words[i] = load_words(tile, quad_of(at % 16u), block);
-        share.scales[i] = load_scales(tile, quad_of(at % 16u), block * 8u / GROUP);
+        share.words[i] = load_words(tile, at % 16u, block);
+        share.scales[i] = load_scales(tile, at % 16u, block * 8u / GROUP);
     }
     for (var i = 0u; i < VECTORS; i++) {
         let at = i * WG + lane;

@@ -30,7 +30,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let part = part_of(workgroup.x, lane);
     let tile = part.tile;
-    let quad = quad_of(part.quad);
+    let quad = part.quad;
     var sum: array<vec4<f32>, T>;
     for (var unit = part.split; unit < UNITS; unit += SPLITS) {
         let group = load_group(tile, quad, unit * UNIT / GROUP);

@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         if part < BLOCKS {
             var w: array<vec4<u32>, 2>;
             if first_block + part < K / 8u {
-                w = load_dots(tile, quad_of(quad), first_block + part);
+                w = load_dots(tile, quad, first_block + part);
             }
             weights[part * 32u + quad] = w[0];
             weights[part * 32u + 16u + quad] = w[1];
@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 dots[t] += dot_block(a, b, codes_[(part * 8u + t) * BLOCKS + j]);
             }
         }
-        let group = load_group(tile, quad_of(quad), unit * UNIT / GROUP);
+        let group = load_group(tile, quad, unit * UNIT / GROUP);
         for (var t = 0u; t < 8u; t++) {
             sum[t] += scaled(dots[t], scales_[part * 8u + t], group);
         }

@@ -48,7 +48,7 @@ fn four(mine: f32) -> vec4<f32> {
 // One row of W after the other, so that what is between a sum and the next is soon done with.
 fn dot_codes(q: u32, quad: u32, block: u32, a: vec4<f32>, b: vec4<f32>) {
     let place = min(quad + q, LAST_QUAD);
-    var words = load_words(place >> 4u, quad_of(place & 15u), block);
+    var words = load_words(place >> 4u, place & 15u, block);
     dot_codes_of(q, &words, 0u, a, b);
     dot_codes_of(q, &words, 1u, a, b);
     dot_codes_of(q, &words, 2u, a, b);
@@ -65,7 +65,7 @@ fn dot_codes_of(q: u32, words: ptr<function, Words>, j: u32, a: vec4<f32>, b: ve
 
 fn finish_codes(q: u32, quad: u32, g: u32, total: f32) {
     let place = min(quad + q, LAST_QUAD);
-    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(place >> 4u, quad_of(place & 15u), g));
+    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(place >> 4u, place & 15u, g));
     kept[WEIGHTS + q] = vec4<f32>();
 }
 
@@ -105,9 +105,9 @@ fn keep_block(q: u32, quad: u32, block: u32, c: u32) {
     }
     let place = min(quad + q, LAST_QUAD);
     if c == 0u || GROUP % CHUNK != 0u {
-        groups[q] = load_group(place >> 4u, quad_of(place & 15u), block * 8u / GROUP);
+        groups[q] = load_group(place >> 4u, place & 15u, block * 8u / GROUP);
     }
-    let w = load_block(place >> 4u, quad_of(place & 15u), block, groups[q]);
+    let w = load_block(place >> 4u, place & 15u, block, groups[q]);
     kept[i] = w[0];
     kept[i + 1u] = w[1];
     kept[i + 2u] = w[2];

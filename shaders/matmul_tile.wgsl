@@ -23,8 +23,8 @@ struct Share { words: Words, scales: Scales, x: array<vec4<f32>, 4> }
 fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) -> Share {
     var share: Share;
     let block = min(step / 8u + lane % 64u / 16u, K / 8u - 1u);
-    share.words = load_words(tile, quad_of(lane % 16u), block);
-    share.scales = load_scales(tile, quad_of(lane % 16u), block * 8u / GROUP);
+    share.words = load_words(tile, lane % 16u, block);
+    share.scales = load_scales(tile, lane % 16u, block * 8u / GROUP);
     for (var i = 0u; i < 4u; i++) {
         let at = i * 128u + lane;
         let k = min(step / 4u + at % 8u, K / 4u - 1u);

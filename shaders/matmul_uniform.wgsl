@@ -27,16 +27,12 @@ const R: u32 = select(1u, 2u, SHARED && LOADED == 2u && EACH % 2u == 0u);
 // In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in memory.
 var<private> sum: array<array<array<vec4<f32>, Q>, R>, T / R>;
 
-struct Place { tile: u32, quad: Quad }
+struct Place { tile: u32, quad: u32 }
 
-// Where the lane's quad q is, of which number `quad` is the first: half of a pair, if it has whole pairs.
+// Where the lane's quad q is, of which number `quad` is the first.
 fn place_of(quad: u32, q: u32) -> Place {
-    if Q % 2u == 0u {
-        let pair = min(quad / 2u + q / 2u, LAST_QUAD / 2u);
-        return Place(pair >> 3u, half_of_pair(pair & 7u, q % 2u));
-    }
     let number = min(quad + q, LAST_QUAD);
-    return Place(number >> 4u, quad_of(number & 15u));
+    return Place(number >> 4u, number & 15u);
 }
 
 // What a lane loads for all: of which row, which vector of two, and number of that; and which float of it, if but one is wanted.

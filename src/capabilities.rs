@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub f16: bool,
     /// `u64` is accepted.
     pub int64: bool,
+    /// Weights are to lie in textures. Devices that run on the processor read those faster: some load from a buffer lane by lane.
+    pub textures: bool,
     /// Least and greatest subgroup size, where subgroup operations work.
     pub subgroups: Option<(u32, u32)>,
     /// Timestamps can be written at the ends of a compute pass.
@@ -65,6 +67,7 @@ impl Capabilities {
             software: false,
             f16: false,
             int64: false,
+            textures: false,
             subgroups: None,
             timestamps: false,
             immediates: false,

@@ -363,7 +363,8 @@ pub trait Executor {
     /// When the device was lost.
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Compiles kernels, places temporaries and makes bindings, once.
+    /// Compiles kernels, places temporaries and makes bindings, once. Planes of weights may move to where the device reads them
+    /// fastest: they are neither written nor read as buffers from then on.
     ///
     /// # Errors
     /// When a kernel is refused or memory is short.

@@ -1,13 +1,13 @@
 // Groups and blocks that are loaded and unpacked at once. The contract that it is made of is told in format/f16.wgsl.
 
-fn load_group(tile: u32, quad: Quad, group: u32) -> Group {
+fn load_group(tile: u32, quad: u32, group: u32) -> Group {
     return group_of(load_scales(tile, quad, group));
 }
 
-fn load_codes(tile: u32, quad: Quad, block: u32) -> array<vec4<f32>, 8> {
+fn load_codes(tile: u32, quad: u32, block: u32) -> array<vec4<f32>, 8> {
     return codes_of(load_words(tile, quad, block));
 }
 
-fn load_block(tile: u32, quad: Quad, block: u32, g: Group) -> array<vec4<f32>, 8> {
+fn load_block(tile: u32, quad: u32, block: u32, g: Group) -> array<vec4<f32>, 8> {
     return weights_of(load_words(tile, quad, block), g);
 }

@@ -1,22 +1,20 @@
 // 16-bit floats, two columns of a row in a word, low half first.
 //
 // The contract of every format: `load_scales` fetches what a group of columns shares, which `group_of` unpacks; `load_words` eight
-// columns of four rows, of which `weights_of` makes weights. tile = 64 rows; quad = 4 rows of it (see quads/); group and block
+// columns of four rows, of which `weights_of` makes weights. tile = 64 rows; quad = 4 rows of it; group and block
 // count columns.
 // Where weights serve but once, codes do, at less work each: Σ x · w of a group is `finish` of Σ x · code and Σ x, and
 // `codes_of` makes of words codes times powers of two, which activations times ALIGN_A (four columns) and ALIGN_B undo
 // exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant: for compilers of few registers, which should
 // be done with one before the next. Kernels that wait for memory have the words of several blocks under way, at most IN_FLIGHT.
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
-// Follows quads/. Expects: K (columns).
-
-@group(1) @binding(0) var<storage, read> words: array<Quads>; // [tiles, K/2, 16 quads]
+// Follows planes/, whose planes each format tells the use of. Plane 0: words [tiles, K/2, 16 quads]. Expects: K (columns).
 
 struct Group { unused: u32 }
 
 alias Scales = Group;
 
-fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
+fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
     return Group(0u);
 }
 
@@ -40,11 +38,9 @@ alias Words = array<vec4<u32>, 4>;
 
 const IN_FLIGHT: u32 = 2u;
 
-fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
+fn load_words(tile: u32, quad: u32, block: u32) -> Words {
     let row = tile * (K / 2u) + block * 4u;
-    return Words(
-        words_of(words[place_in(row, quad)], quad), words_of(words[place_in(row + 1u, quad)], quad),
-        words_of(words[place_in(row + 2u, quad)], quad), words_of(words[place_in(row + 3u, quad)], quad));
+    return Words(words_0(row, quad), words_0(row + 1u, quad), words_0(row + 2u, quad), words_0(row + 3u, quad));
 }
 
 fn codes_of(w: Words) -> array<vec4<f32>, 8> {

@@ -1,16 +1,14 @@
 // MXFP4: w = state · 2^(e − 127), states 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives, 8 bits of e for 32 columns.
 // format/scaled.wgsl follows; codes are laid out as in format/q4.wgsl. Expects: K (columns), GROUPS.
-
-@group(1) @binding(0) var<storage, read> codes: array<Quads>;     // [tiles, K/8, 16 quads]
-@group(1) @binding(1) var<storage, read> exponents: array<Quads>; // [tiles, GROUPS/4 rounded up, 16 quads] 4 a word
+// Plane 0: codes [tiles, K/8, 16 quads]. Plane 1: exponents [tiles, GROUPS/4 rounded up, 16 quads], four a word.
 
 struct Group { scale: vec4<f32> }
 
 alias Scales = Group;
 
 // Half of the scale, because states are counted in halves. The two least ones are no normal numbers.
-fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
-    let words = words_of(exponents[place_in(tile * ((GROUPS + 3u) / 4u) + group / 4u, quad)], quad);
+fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
+    let words = words_1(tile * ((GROUPS + 3u) / 4u) + group / 4u, quad);
     let e = (words >> vec4<u32>(group % 4u * 8u)) & vec4<u32>(255u);
     let small = vec4<u32>(0x200000u) << min(e, vec4<u32>(1u));
     return Group(bitcast<vec4<f32>>(select((e - vec4<u32>(1u)) << vec4<u32>(23u), small, e < vec4<u32>(2u))));
@@ -27,8 +25,8 @@ fn doubled(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     return vec4<f32>(select(size, -size, (c & vec4<u32>(8u)) != vec4<u32>(0u)));
 }
 
-fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
-    let a = words_of(codes[place_in(tile * (K / 8u) + block, quad)], quad);
+fn load_words(tile: u32, quad: u32, block: u32) -> Words {
+    let a = words_0(tile * (K / 8u) + block, quad);
     return Words(
         doubled(a, 0u), doubled(a, 4u), doubled(a, 8u), doubled(a, 12u),
         doubled(a, 16u), doubled(a, 20u), doubled(a, 24u), doubled(a, 28u));

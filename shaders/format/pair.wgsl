@@ -1,14 +1,13 @@
 // Two f16 constants a group of columns, `first` and `second`, one word for both.
 // The contract is told in format/f16.wgsl. Expects: GROUPS (groups a row).
-
-@group(1) @binding(1) var<storage, read> constants: array<Quads>; // [tiles, GROUPS, 16 quads] first | second
+// Plane 1: constants [tiles, GROUPS, 16 quads], first | second.
 
 struct Group { first: vec4<f32>, second: vec4<f32> }
 
 alias Scales = vec4<u32>;
 
-fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
-    return words_of(constants[place_in(tile * GROUPS + group, quad)], quad);
+fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
+    return words_1(tile * GROUPS + group, quad);
 }
 
 fn group_of(c: Scales) -> Group {

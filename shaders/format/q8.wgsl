@@ -11,9 +11,9 @@ alias Words = array<vec4<u32>, 2>;
 
 const IN_FLIGHT: u32 = 4u;
 
-fn load_words(tile: u32, quad: Quad, block: u32) -> Words {
+fn load_words(tile: u32, quad: u32, block: u32) -> Words {
     let row = tile * (K / 4u) + block * 2u;
-    return Words(words_of(codes[place_in(row, quad)], quad), words_of(codes[place_in(row + 1u, quad)], quad));
+    return Words(words_0(row, quad), words_0(row + 1u, quad));
 }
 
 fn codes_of(words: Words) -> array<vec4<f32>, 8> {
@@ -34,7 +34,7 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
 const DOT_BIAS: f32 = 128.0;
 
 // Columns 0 to 3, and 4 to 7.
-fn load_dots(tile: u32, quad: Quad, block: u32) -> array<vec4<u32>, 2> {
+fn load_dots(tile: u32, quad: u32, block: u32) -> array<vec4<u32>, 2> {
     let words = load_words(tile, quad, block);
     return array<vec4<u32>, 2>(words[0] ^ vec4<u32>(0x80808080u), words[1] ^ vec4<u32>(0x80808080u));
 }

@@ -1,14 +1,13 @@
 // w = scale · (code − MIDDLE), one f16 scale a group of columns.
 // The contract is told in format/f16.wgsl. Expects: GROUPS (groups a row), MIDDLE from the codes' file.
-
-@group(1) @binding(1) var<storage, read> constants: array<vec2<u32>>; // [tiles, GROUPS, 16 quads] two rows a word
+// Plane 1: constants [tiles, GROUPS, 16 quads], two rows a word.
 
 struct Group { scale: vec4<f32> }
 
 alias Scales = vec2<u32>;
 
-fn load_scales(tile: u32, quad: Quad, group: u32) -> Scales {
-    return constants[(tile * GROUPS + group) * 16u + number_of(quad)];
+fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
+    return pair_1(tile * GROUPS + group, quad);
 }
 
 fn group_of(c: Scales) -> Group {

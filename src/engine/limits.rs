@@ -19,7 +19,7 @@ const COPIED: u64 = 256 << 20;
 /// Limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Limits {
-    /// Bytes read and bytes written a second by a copy within device memory.
+    /// Bytes read, from where weights lie, and bytes written a second by a copy within device memory.
     pub copy_bytes_per_s: f64,
     /// 32-bit multiplications and additions a second.
     pub f32_flops: f64,
@@ -60,6 +60,7 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
         (false, false) => (1 << 20, 4096),
     };
     let floats = floats.min((bytes / 4) as usize);
+    let numbers = executor.create(floats as u64 * 4, "numbers")?;
     let mut rate = |record: &dyn Fn(&mut Recorder<'_>) -> Option<u64>| -> Result<Option<f64>> {
         let mut r = Recorder::new(&capabilities);
         r.pin(to);
@@ -67,11 +68,11 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
         let prepared = executor.prepare(r.finish())?;
         Ok(Some(operations as f64 / seconds(executor, prepared, LONG_ENOUGH)?))
     };
-    let f32_flops = rate(&|r| Some(r.multiply_add(from, to, floats, steps)))?.unwrap_or_default();
+    let f32_flops = rate(&|r| Some(r.multiply_add(numbers, to, floats, steps)))?.unwrap_or_default();
     // A driver that refuses what it claims to have has it not.
-    let f16_flops = rate(&|r| r.multiply_add_half(from, to, floats, steps)).unwrap_or(None);
+    let f16_flops = rate(&|r| r.multiply_add_half(numbers, to, floats, steps)).unwrap_or(None);
     let (groups, steps) = if capabilities.software { (64, 16) } else { (4096, 1024) };
-    let matrix_flops = rate(&|r| r.multiply_matrices(from, to, groups, steps)).unwrap_or(None);
+    let matrix_flops = rate(&|r| r.multiply_matrices(numbers, to, groups, steps)).unwrap_or(None);
     Ok(Limits { copy_bytes_per_s, f32_flops, f16_flops, matrix_flops })
 }
 

@@ -140,8 +140,9 @@ impl Device {
             keys.push(source.text.clone());
             if !pipelines.contains_key(&source.text) && !missing.contains_key(&source.text) {
                 let bindings = layouts.get(self.wgpu(), kernel.access);
+                let plane = if self.capabilities().textures { Access::Texture } else { Access::Read };
                 let planes = (!dispatch.planes.is_empty())
-                    .then(|| layouts.get(self.wgpu(), &vec![Access::Read; dispatch.planes.len()]));
+                    .then(|| layouts.get(self.wgpu(), &vec![plane; dispatch.planes.len()]));
                 missing.insert(source.text.clone(), (kernel, source, bindings, planes));
             }
         }

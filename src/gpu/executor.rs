@@ -2,7 +2,7 @@
 
 use super::device::{Device, describe};
 use super::timing::{Laps, Timing};
-use super::{Adapter, Options};
+use super::{Adapter, Options, textures};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
 use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 /// Bytes of uploads that may wait in staging memory before they are flushed.
 const STAGED: u64 = 32 << 20;
+
+/// What to do where memory is short.
+const ADVICE: &str = "try a shorter --ctx or fewer --bits";
 
 /// Dispatches of one submission. Windows resets a device on which one submission takes two seconds.
 const SUBMITTED: usize = 128;
@@ -30,7 +33,7 @@ const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 /// Runs recordings on an open device, in memory of its own.
 pub struct Gpu {
     device: Device,
-    buffers: Vec<wgpu::Buffer>,
+    buffers: Vec<Memory>,
     recordings: Vec<Replay>,
     reads: HashMap<u64, Read>,
     spare: Vec<wgpu::Buffer>,
@@ -39,6 +42,13 @@ pub struct Gpu {
     timing: Option<Timing>,
     held: u64,
     peak: u64,
+}
+
+/// What is behind a buffer's number.
+enum Memory {
+    Buffer(wgpu::Buffer),
+    /// A plane of a weight that a recording has as such.
+    Texture(wgpu::TextureView),
 }
 
 /// A recording with all that replaying needs, made once.
@@ -65,6 +75,10 @@ impl Step {
         let [x, y, z] = self.workgroups;
         pass.dispatch_workgroups(x, y, z);
     }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// A copy that is on its way to the CPU.
@@ -109,18 +123,28 @@ impl Gpu {
     }
 
     fn allocate(&mut self, len: u64, name: &str, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer> {
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let advice = "try a shorter --ctx or fewer --bits";
         if len > self.device.capabilities().max_buffer {
             let limit = mib(self.device.capabilities().max_buffer);
             return Err(self.error(format!(
-                "{name} needs one buffer of {:.0} MiB, the device allows {limit:.0} MiB; {advice}",
+                "{name} needs one buffer of {:.0} MiB, the device allows {limit:.0} MiB; {ADVICE}",
                 mib(len)
             )));
         }
+        self.reserve(len, name, |device| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(name),
+                size: len,
+                usage,
+                mapped_at_creation: false,
+            })
+        })
+    }
+
+    /// What `make` makes, of `len` bytes.
+    fn reserve<T>(&mut self, len: u64, name: &str, make: impl FnOnce(&wgpu::Device) -> T) -> Result<T> {
         if let Some(free) = self.device.capabilities().free_memory.filter(|&free| self.held + len > free) {
             return Err(self.error(format!(
-                "out of memory: {name} needs {:.0} MiB on top of {:.0} MiB, and {:.0} MiB are free; {advice}",
+                "out of memory: {name} needs {:.0} MiB on top of {:.0} MiB, and {:.0} MiB are free; {ADVICE}",
                 mib(len),
                 mib(self.held),
                 mib(free)
@@ -128,20 +152,52 @@ impl Gpu {
         }
         let memory = self.device.wgpu().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.wgpu().push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor =
-            wgpu::BufferDescriptor { label: Some(name), size: len, usage, mapped_at_creation: false };
-        let buffer = self.device.wgpu().create_buffer(&descriptor);
+        let made = make(self.device.wgpu());
         let refused = pollster::block_on(validation.pop());
         if pollster::block_on(memory.pop()).or(refused).is_some() {
             let held = mib(self.held);
             return Err(self.error(format!(
-                "out of memory: {name} needs {:.0} MiB on top of the {held:.0} MiB in use; {advice}",
+                "out of memory: {name} needs {:.0} MiB on top of the {held:.0} MiB in use; {ADVICE}",
                 mib(len)
             )));
         }
         self.held += len;
         self.peak = self.peak.max(self.held);
-        Ok(buffer)
+        Ok(made)
+    }
+
+    /// The buffer of a number.
+    fn buffer(&self, buffer: Buffer) -> Result<&wgpu::Buffer> {
+        match &self.buffers[buffer.id as usize] {
+            Memory::Buffer(memory) => Ok(memory),
+            Memory::Texture(_) => Err(self.error(format!("{} have moved into a texture", buffer.name))),
+        }
+    }
+
+    /// Moves a recording's planes into textures, one by one, so that no more than one is there twice.
+    fn move_planes(&mut self, recording: &Recording) -> Result<()> {
+        for plane in recording.dispatches.iter().flat_map(|dispatch| &dispatch.planes) {
+            let Memory::Buffer(buffer) = &self.buffers[plane.buffer.id as usize] else { continue };
+            let (buffer, len, name) = (buffer.clone(), plane.buffer.len, plane.buffer.name);
+            let texture =
+                self.reserve(textures::bytes(len), name, |device| textures::create(device, len, name))?;
+            let mut encoder =
+                self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            textures::copy(&mut encoder, &buffer, len, &texture);
+            self.device.queue().submit([encoder.finish()]);
+            self.idle()?;
+            buffer.destroy();
+            self.held -= len;
+            let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+            self.buffers[plane.buffer.id as usize] = Memory::Texture(view);
+        }
+        self.device.check()
+    }
+
+    /// Waits until the device has nothing left to do.
+    fn idle(&self) -> Result<()> {
+        let wait = self.device.wgpu().poll(wgpu::PollType::wait_indefinitely());
+        wait.map(drop).map_err(|e| self.error(format!("stopped answering: {e}")))
     }
 
     fn bind(
@@ -155,14 +211,22 @@ impl Gpu {
             .enumerate()
             .map(|(i, window)| wgpu::BindGroupEntry {
                 binding: i as u32,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: match window.buffer.slot() {
-                        Some(slot) => &replay[slot],
-                        None => &self.buffers[window.buffer.id as usize],
-                    },
-                    offset: window.offset,
-                    size: wgpu::BufferSize::new(window.len),
-                }),
+                resource: {
+                    let part = |buffer| {
+                        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                            buffer,
+                            offset: window.offset,
+                            size: wgpu::BufferSize::new(window.len),
+                        })
+                    };
+                    match window.buffer.slot() {
+                        Some(slot) => part(&replay[slot]),
+                        None => match &self.buffers[window.buffer.id as usize] {
+                            Memory::Buffer(buffer) => part(buffer),
+                            Memory::Texture(view) => wgpu::BindingResource::TextureView(view),
+                        },
+                    }
+                },
             })
             .collect();
         self.device.wgpu().create_bind_group(&wgpu::BindGroupDescriptor {
@@ -252,20 +316,17 @@ impl Executor for Gpu {
     fn create(&mut self, len: u64, name: &'static str) -> Result<Buffer> {
         let len = len.next_multiple_of(4).max(4);
         let buffer = self.allocate(len, name, USAGE)?;
-        self.buffers.push(buffer);
+        self.buffers.push(Memory::Buffer(buffer));
         Ok(Buffer { id: self.buffers.len() as u32 - 1, len, name })
     }
 
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.device.queue().write_buffer(&self.buffers[buffer.id as usize], offset, bytes);
+        self.device.queue().write_buffer(self.buffer(buffer)?, offset, bytes);
         self.staged += bytes.len() as u64;
         if self.staged >= STAGED {
             // Flushes, and waits, so that staging memory is free before more is asked for.
             self.device.queue().submit([]);
-            self.device
-                .wgpu()
-                .poll(wgpu::PollType::wait_indefinitely())
-                .map_err(|e| self.error(format!("stopped answering: {e}")))?;
+            self.idle()?;
             self.staged = 0;
         }
         self.device.check()
@@ -273,6 +334,9 @@ impl Executor for Gpu {
 
     fn prepare(&mut self, recording: Recording) -> Result<Prepared> {
         let pipelines = self.device.compile(&recording)?;
+        if self.device.capabilities().textures {
+            self.move_planes(&recording)?;
+        }
         let mut temporaries = Vec::with_capacity(recording.temporaries.len());
         for &len in &recording.temporaries {
             temporaries.push(self.allocate(len, "temporaries", USAGE)?);
@@ -319,7 +383,7 @@ impl Executor for Gpu {
             };
             let source = match window.buffer.slot() {
                 Some(slot) => replay.temporaries[slot].clone(),
-                None => self.buffers[window.buffer.id as usize].clone(),
+                None => self.buffer(window.buffer)?.clone(),
             };
             let ticket = self.copy_out(&source, 0, window.buffer.len)?;
             self.wait(ticket).await
@@ -331,7 +395,7 @@ impl Executor for Gpu {
     }
 
     fn read(&mut self, window: Window) -> Result<Ticket> {
-        let source = self.buffers[window.buffer.id as usize].clone();
+        let source = self.buffer(window.buffer)?.clone();
         self.copy_out(&source, window.offset, window.len)
     }
 

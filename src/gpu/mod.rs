@@ -7,6 +7,7 @@ mod device;
 mod executor;
 mod pipeline;
 mod stored;
+mod textures;
 mod timing;
 
 pub use device::Device;
@@ -87,12 +88,17 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         software,
         f16: has(wgpu::Features::SHADER_F16),
         int64: has(wgpu::Features::SHADER_INT64),
+        textures: software,
         subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         immediates: has(wgpu::Features::IMMEDIATES),
         matrices: matrices(adapter, &info),
         // Bindings stop below 2 GiB even where more is reported.
-        max_binding: limits.max_storage_buffer_binding_size.min((1 << 31) - 256),
+        max_binding: limits.max_storage_buffer_binding_size.min((1 << 31) - 256).min(if software {
+            textures::largest(&limits)
+        } else {
+            u64::MAX
+        }),
         max_buffer: limits.max_buffer_size.min((1 << 31) - 256),
         max_uniform: limits.max_uniform_buffer_binding_size.min(64 << 10),
         window_alignment: u64::from(

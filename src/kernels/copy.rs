@@ -1,4 +1,4 @@
-//! A copy, which is what bandwidth is measured with.
+//! A copy of what lies where weights do, which is what bandwidth is measured with.
 
 use super::case::{Builder, Compare};
 use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
@@ -7,7 +7,7 @@ use crate::recording::{Buffer, Consts, Recorder};
 pub const KERNEL: Kernel = Kernel {
     name: "copy",
     wgsl: &[wgsl!("copy.wgsl")],
-    access: &[Access::Read, Access::ReadWrite],
+    access: &[Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
     cases,
@@ -18,18 +18,18 @@ const WG: usize = 256;
 const PER: usize = 8;
 
 impl Recorder<'_> {
-    /// Copies the first `n` floats, a multiple of 4, of `x` to `out`.
+    /// Copies the first `n` floats, a multiple of 4, of `x`, a plane as weights have them, to `out`.
     pub fn copy(&mut self, x: Buffer, out: Buffer, n: usize) {
         let consts = Consts::new().u32("N", n / 4).u32("PER", PER).u32("WG", WG);
-        self.dispatch("copy", consts, [x.into(), out.into()], [(n / 4).div_ceil(WG * PER), 1, 1]);
+        let grid = [(n / 4).div_ceil(WG * PER), 1, 1];
+        self.dispatch_weight("copy", None, consts, [out.into()], vec![x.into()], grid);
     }
 }
 
 fn twin(mut call: Invocation<'_>) {
-    let [x, out] = call.take();
-    let (x, out) = (x.floats(), out.floats_mut());
+    let [out] = call.take();
     let n = 4 * call.consts.get("N");
-    out[..n].copy_from_slice(&x[..n]);
+    out.words_mut()[..n].copy_from_slice(&call.planes[0][..n]);
 }
 
 fn cases() -> Vec<Case> {

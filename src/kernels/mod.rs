@@ -101,6 +101,9 @@ pub const KERNELS: &[&Kernel] = &[
 /// No row, no token: what `NONE` is in `shaders/common.wgsl`.
 pub const NONE: u32 = u32::MAX;
 
+/// Texels, of 16 bytes, of a row of a texture that holds a plane of a weight.
+pub const TEXELS: u32 = 1024;
+
 /// How a kernel binds a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
@@ -110,6 +113,8 @@ pub enum Access {
     ReadWrite,
     /// `var<uniform>`
     Uniform,
+    /// `texture_2d<u32>`: planes of a weight, where a device has them in textures.
+    Texture,
 }
 
 /// What a kernel builds on that differs between devices.
@@ -202,19 +207,27 @@ impl Kernel {
                 Const::Bool(v) => writeln!(header, "const {name}: bool = {v};"),
             };
         }
+        if !dispatch.planes.is_empty() && capabilities.textures {
+            let _ = writeln!(header, "const TEXELS: u32 = {TEXELS}u;");
+        }
         source.add("constants", &header);
         let common = wgsl!("common.wgsl");
         source.add(common.0, common.1);
         let words =
             if loads_long(capabilities) { wgsl!("words/long.wgsl") } else { wgsl!("words/plain.wgsl") };
         source.add(words.0, words.1);
+        if !dispatch.planes.is_empty() {
+            let (file, text) = if capabilities.textures {
+                wgsl!("planes/textures.wgsl")
+            } else {
+                wgsl!("planes/buffers.wgsl")
+            };
+            source.add(file, text);
+        }
         let format = dispatch.format.and_then(Format::named);
         if format.is_some() {
-            let quads =
-                if loads_long(capabilities) { wgsl!("quads/two.wgsl") } else { wgsl!("quads/one.wgsl") };
-            let blocks = wgsl!("format/blocks.wgsl");
-            source.add(quads.0, quads.1);
-            source.add(blocks.0, blocks.1);
+            let (file, text) = wgsl!("format/blocks.wgsl");
+            source.add(file, text);
         }
         let least = capabilities.subgroups.map_or(0, |(least, _)| least);
         let part = match self.needs {

@@ -79,6 +79,7 @@ impl Device {
         let device = open.entry((index, self.baseline, self.hardware)).or_insert_with(|| {
             let mut adapter = pollster::block_on(gpu::adapters()).into_iter().nth(index).unwrap();
             adapter.capabilities.software &= !self.hardware;
+            adapter.capabilities.textures &= !self.hardware;
             let options = Options { baseline: self.baseline, checked: !self.usual(), ..Options::default() };
             pollster::block_on(gpu::Device::open(adapter, options)).unwrap()
         });

@@ -1,4 +1,4 @@
-// Copies: out = plane 0, as fast as memory gives and takes. What bandwidth is measured with. Follows planes/.
+// Copies: out = plane 0, as fast as memory gives and takes. What bandwidth is measured with.
 // Expects: N (vectors), PER (vectors a lane), WG. Grid: (workgroups of WG · PER vectors).
 
 @group(0) @binding(0) var<storage, read_write> out: array<vec4<u32>>; // [N]

@@ -8,7 +8,7 @@
 // exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant: for compilers of few registers, which should
 // be done with one before the next. Kernels that wait for memory have the words of several blocks under way, at most IN_FLIGHT.
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
-// Follows planes/, whose planes each format tells the use of. Plane 0: words [tiles, K/2, 16 quads]. Expects: K (columns).
+// `words_0` and its like read planes (src/kernels/planes.rs). Plane 0: words [tiles, K/2, 16 quads]. Expects: K (columns).
 
 struct Group { unused: u32 }
 

@@ -3,7 +3,7 @@
 
 #[cfg(test)]
 use super::Kind;
-use super::{Form, Part, TILE_ROWS, Tile, pair, unpair};
+use super::{Form, Part, Plane, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
 /// Names a WGSL file under `shaders/format/` together with its text.
@@ -79,9 +79,18 @@ impl Form {
     }
 }
 
-/// The names of the planes.
-pub(super) const fn planes(bits: u32) -> &'static [&'static str] {
-    if bits == 5 { &["codes", "constants", "high"] } else { &["codes", "constants"] }
+/// The planes.
+pub(super) const fn planes(bits: u32, form: Form) -> &'static [Plane] {
+    const CODES: Plane = Plane::words("codes");
+    const HIGH: Plane = Plane::words("high");
+    const BY_ROW: Plane = Plane::words("constants");
+    const BY_TWO: Plane = Plane::pairs("constants");
+    match (bits, form) {
+        (5, Form::Middle) => &[CODES, BY_TWO, HIGH],
+        (5, _) => &[CODES, BY_ROW, HIGH],
+        (_, Form::Middle) => &[CODES, BY_TWO],
+        _ => &[CODES, BY_ROW],
+    }
 }
 
 /// Words of the planes of a tile.
@@ -164,7 +173,7 @@ macro_rules! affine_format {
             name: $name,
             bits: $bits,
             kind: $crate::format::Kind::Affine { bits: $bits, form: $crate::format::Form::$form },
-            planes: $crate::format::affine::planes($bits),
+            planes: $crate::format::affine::planes($bits, $crate::format::Form::$form),
             tile_words: |cols, group| {
                 $crate::format::affine::tile_words(cols, group, $bits, $crate::format::Form::$form)
             },

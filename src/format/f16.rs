@@ -1,7 +1,7 @@
 //! 16-bit floats: two columns of a row in a word.
 
 use super::affine::wgsl;
-use super::{Format, Kind, TILE_ROWS, Tile, pair, unpair};
+use super::{Format, Kind, Plane, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
 /// `w` rounded to IEEE binary16.
@@ -9,7 +9,7 @@ pub const FORMAT: Format = Format {
     name: "f16",
     bits: 16,
     kind: Kind::Float,
-    planes: &["words"],
+    planes: &[Plane::words("words")],
     tile_words: |cols, _| vec![TILE_ROWS * cols / 2],
     pack,
     unpack,

@@ -179,6 +179,43 @@ pub enum Order {
     Alternating,
 }
 
+/// One of the arrays of words that a weight is.
+#[derive(Clone, Copy, Debug)]
+pub struct Plane {
+    /// Its name.
+    pub name: &'static str,
+    /// What there is in it.
+    pub holds: Holds,
+}
+
+/// What a plane holds for four rows of a tile, a *quad*, side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// A word for each row.
+    Words,
+    /// A word for every two rows.
+    Pairs,
+    /// Nothing by rows.
+    Numbers,
+}
+
+impl Plane {
+    /// A plane of a word for each row.
+    pub const fn words(name: &'static str) -> Self {
+        Plane { name, holds: Holds::Words }
+    }
+
+    /// A plane of a word for every two rows.
+    pub const fn pairs(name: &'static str) -> Self {
+        Plane { name, holds: Holds::Pairs }
+    }
+
+    /// A plane of words that are no row's.
+    pub const fn numbers(name: &'static str) -> Self {
+        Plane { name, holds: Holds::Numbers }
+    }
+}
+
 /// A weight format.
 pub struct Format {
     /// Its name, as in `--bits` reports and kernel sources.
@@ -187,8 +224,8 @@ pub struct Format {
     pub bits: u32,
     /// How its numbers come about.
     pub kind: Kind,
-    /// Names of the planes, in binding order of group 1.
-    pub planes: &'static [&'static str],
+    /// The planes, in binding order of group 1.
+    pub planes: &'static [Plane],
     /// Words of each plane in one tile of `cols` columns with groups of `group` columns.
     pub tile_words: fn(cols: usize, group: usize) -> Vec<usize>,
     /// Packs a tile into its planes.

@@ -2,7 +2,7 @@
 //! columns.
 
 use super::affine::{ROWS, code, pack_bits, wgsl};
-use super::{Constant, Format, Kind, TILE_ROWS, Tile};
+use super::{Constant, Format, Kind, Plane, TILE_ROWS, Tile};
 
 /// Columns of a block.
 const BLOCK: usize = 32;
@@ -17,7 +17,7 @@ pub const FORMAT: Format = Format {
     name: "mxfp4",
     bits: 4,
     kind: Kind::Blocks { cols: BLOCK, bytes: BYTES, group: BLOCK, constants: &[Constant::Exponent(0)] },
-    planes: &["codes", "exponents"],
+    planes: &[Plane::words("codes"), Plane::words("exponents")],
     tile_words: |cols, _| vec![TILE_ROWS * cols / 8, TILE_ROWS * (cols / BLOCK).div_ceil(4)],
     pack,
     unpack,

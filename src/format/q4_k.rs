@@ -2,7 +2,7 @@
 //! offset for every 32.
 
 use super::affine::{CODES, code, pack_bits, wgsl};
-use super::{Constant, Format, Kind, Order, TILE_ROWS, Tile, unpair};
+use super::{Constant, Format, Kind, Order, Plane, TILE_ROWS, Tile, unpair};
 
 /// Columns of a block.
 const BLOCK: usize = 256;
@@ -19,7 +19,7 @@ pub const FORMAT: Format = Format {
         group: 32,
         constants: &[Constant::Half(0), Constant::Half(2)],
     },
-    planes: &["codes", "constants"],
+    planes: &[Plane::words("codes"), Plane::words("constants")],
     tile_words: |cols, _| vec![TILE_ROWS * cols / 8, TILE_ROWS * cols / BLOCK * 4],
     pack,
     unpack,

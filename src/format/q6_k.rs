@@ -1,7 +1,7 @@
 //! GGUF's Q6_K: 6-bit codes around 0, with an f16 scale for 256 columns and, within them, 8 bits of scale for every 16.
 
 use super::affine::{CODES, ROWS, code, pack_bits, wgsl};
-use super::{Constant, Format, Kind, Order, TILE_ROWS, Tile, pair, unpair};
+use super::{Constant, Format, Kind, Order, Plane, TILE_ROWS, Tile, pair, unpair};
 use half::f16;
 
 /// Columns of a block.
@@ -14,7 +14,7 @@ pub const FORMAT: Format = Format {
     name: "q6_k",
     bits: 6,
     kind: Kind::Blocks { cols: BLOCK, bytes: BYTES, group: 16, constants: &[Constant::Half(208)] },
-    planes: &["codes", "high", "scales", "d"],
+    planes: &[Plane::words("codes"), Plane::words("high"), Plane::words("scales"), Plane::pairs("d")],
     tile_words: |cols, _| {
         let blocks = cols / BLOCK;
         vec![TILE_ROWS * cols / 8, TILE_ROWS * cols / 16, TILE_ROWS * blocks * 4, TILE_ROWS / 2 * blocks]

@@ -55,7 +55,11 @@ macro_rules! states_format {
             name: $name,
             bits: 4,
             kind: $crate::format::Kind::States(&$states),
-            planes: &["codes", "scales", "states"],
+            planes: &[
+                $crate::format::Plane::words("codes"),
+                $crate::format::Plane::words("scales"),
+                $crate::format::Plane::numbers("states"),
+            ],
             tile_words: $crate::format::states::tile_words,
             pack: |tile, cols, group, planes| {
                 $crate::format::states::pack(tile, cols, group, &$states, planes)

@@ -1,4 +1,4 @@
-//! Planes of weights in textures, for devices that read those faster than buffers; see `shaders/planes/textures.wgsl`.
+//! Planes of weights in textures, for devices that read those faster than buffers; see `shaders/texels.wgsl`.
 
 use crate::kernels::TEXELS;
 

@@ -28,6 +28,7 @@ mod matrix;
 mod multiply_add;
 mod multiply_add_half;
 mod multiply_matrices;
+mod planes;
 mod quantize;
 mod reorder;
 mod rms_norm;
@@ -53,7 +54,7 @@ pub use twin::{Invocation, Slot};
 pub use variant::{Product, Variant};
 
 use crate::capabilities::{Capabilities, Matrices};
-use crate::format::{Format, Part};
+use crate::format::{Format, Part, Plane};
 use crate::recording::{Const, Dispatch};
 use std::fmt::Write;
 
@@ -216,15 +217,16 @@ impl Kernel {
         let words =
             if loads_long(capabilities) { wgsl!("words/long.wgsl") } else { wgsl!("words/plain.wgsl") };
         source.add(words.0, words.1);
-        if !dispatch.planes.is_empty() {
-            let (file, text) = if capabilities.textures {
-                wgsl!("planes/textures.wgsl")
-            } else {
-                wgsl!("planes/buffers.wgsl")
-            };
-            source.add(file, text);
-        }
         let format = dispatch.format.and_then(Format::named);
+        if !dispatch.planes.is_empty() {
+            if capabilities.textures {
+                let (file, text) = wgsl!("texels.wgsl");
+                source.add(file, text);
+            }
+            const PLAIN: &[Plane] = &[Plane::words("words")];
+            let planes = format.map_or(PLAIN, |f| f.planes);
+            source.add("planes", &planes::source(planes, capabilities.textures));
+        }
         if format.is_some() {
             let (file, text) = wgsl!("format/blocks.wgsl");
             source.add(file, text);

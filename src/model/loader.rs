@@ -3,7 +3,7 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
-use crate::format::{Affine, BLOCK, Codes, Kind, Packing, TILE_ROWS, Tile};
+use crate::format::{Affine, BLOCK, Codes, Kind, Packing, Plane, TILE_ROWS, Tile};
 use crate::kernels::{Activation, Matrix, Shard};
 use crate::quantize::{Flaw, LONGEST_GROUP, Loss, QUANTIZERS, Quantizer, Treatment};
 use crate::recording::{Buffer, Executor};
@@ -297,7 +297,7 @@ impl Loader<'_> {
         for first_tile in (0..tiles).step_by(shard_tiles) {
             let end_tile = (first_tile + shard_tiles).min(tiles);
             let mut planes = Vec::with_capacity(words.len());
-            for (&words, &name) in words.iter().zip(packing.format.planes) {
+            for (&words, &Plane { name, .. }) in words.iter().zip(packing.format.planes) {
                 planes.push(self.create((words * 4 * (end_tile - first_tile)) as u64, name)?);
             }
             for first in (first_tile..end_tile).step_by(batch) {

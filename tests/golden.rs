@@ -108,7 +108,7 @@ fn text_equals_the_reference(device: &Device, name: &str) {
 fn batches_of_texts_equal_the_reference_in_16_and_4_bits() {
     // Not in the order of the test that runs beside it, which would wait for the same device's compiler.
     for device in usual_devices().into_iter().rev() {
-        for name in models(&device).iter().filter(|&&name| name != "sharded") {
+        for name in MODELS.iter().filter(|&&name| name != "sharded") {
             batches_equal_the_reference(&device, name);
         }
     }

@@ -39,9 +39,9 @@ fn programs(case: &Case, device: &Capabilities) -> Vec<Program> {
 /// Whether a case is worth running with features masked off: where it is different then. Words of formats are loaded by other
 /// functions, which `embed` tells of in all formats; of other kernels those two are enough that have loops of their own.
 fn differs(case: &Case, masked: &Capabilities, all: &Capabilities) -> bool {
-    let programs = programs(case, masked);
+    let without = programs(case, masked);
     let enough = |p: &Program| p.kernel == "embed" || matches!(p.format, None | Some("f16" | "q4"));
-    programs.iter().all(enough) && programs != self::programs(case, all)
+    without.iter().all(enough) && without != programs(case, all)
 }
 
 /// A device with all features, as kernels are used, or without them, the driver checking every access.

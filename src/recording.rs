@@ -364,7 +364,7 @@ pub trait Executor {
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()>;
 
     /// Compiles kernels, places temporaries and makes bindings, once. Planes of weights may move to where the device reads them
-    /// fastest: they are neither written nor read as buffers from then on.
+    /// fastest: from then on they are written by multiples of 16 bytes, and not read.
     ///
     /// # Errors
     /// When a kernel is refused or memory is short.

@@ -48,7 +48,7 @@ pub struct Gpu {
 enum Memory {
     Buffer(wgpu::Buffer),
     /// A plane of a weight that a recording has as such.
-    Texture(wgpu::TextureView),
+    Texture(wgpu::Texture, wgpu::TextureView),
 }
 
 /// A recording with all that replaying needs, made once.
@@ -170,7 +170,7 @@ impl Gpu {
     fn buffer(&self, buffer: Buffer) -> Result<&wgpu::Buffer> {
         match &self.buffers[buffer.id as usize] {
             Memory::Buffer(memory) => Ok(memory),
-            Memory::Texture(_) => Err(self.error(format!("{} have moved into a texture", buffer.name))),
+            Memory::Texture(..) => Err(self.error(format!("{} have moved into a texture", buffer.name))),
         }
     }
 
@@ -189,7 +189,7 @@ impl Gpu {
             buffer.destroy();
             self.held -= len;
             let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
-            self.buffers[plane.buffer.id as usize] = Memory::Texture(view);
+            self.buffers[plane.buffer.id as usize] = Memory::Texture(texture, view);
         }
         self.device.check()
     }
@@ -223,7 +223,7 @@ impl Gpu {
                         Some(slot) => part(&replay[slot]),
                         None => match &self.buffers[window.buffer.id as usize] {
                             Memory::Buffer(buffer) => part(buffer),
-                            Memory::Texture(view) => wgpu::BindingResource::TextureView(view),
+                            Memory::Texture(_, view) => wgpu::BindingResource::TextureView(view),
                         },
                     }
                 },
@@ -321,7 +321,11 @@ impl Executor for Gpu {
     }
 
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.device.queue().write_buffer(self.buffer(buffer)?, offset, bytes);
+        let queue = self.device.queue();
+        match &self.buffers[buffer.id as usize] {
+            Memory::Buffer(memory) => queue.write_buffer(memory, offset, bytes),
+            Memory::Texture(texture, _) => textures::write(queue, texture, offset, bytes),
+        }
         self.staged += bytes.len() as u64;
         if self.staged >= STAGED {
             // Flushes, and waits, so that staging memory is free before more is asked for.

@@ -11,13 +11,11 @@ use std::fmt::Write;
 pub fn source(planes: &[Plane], textures: bool) -> String {
     let mut text = String::new();
     for (i, Plane { name, holds }) in planes.iter().enumerate() {
-        let (function, ty, parameters) = match holds {
-            Holds::Words => ("words", "vec4<u32>", "row: u32, quad: u32"),
-            Holds::Pairs => ("pair", "vec2<u32>", "row: u32, quad: u32"),
-            Holds::Numbers => ("word", "u32", "at: u32"),
+        let (function, ty, parameters, arguments, at) = match holds {
+            Holds::Words => ("words", "vec4<u32>", "row: u32, quad: u32", "row, quad", "row * 16u + quad"),
+            Holds::Pairs => ("pair", "vec2<u32>", "row: u32, quad: u32", "row, quad", "row * 16u + quad"),
+            Holds::Numbers => ("word", "u32", "at: u32", "at", "at"),
         };
-        let arguments = if *holds == Holds::Numbers { "at" } else { "row, quad" };
-        let at = if *holds == Holds::Numbers { "at" } else { "row * 16u + quad" };
         let (variable, read) = match textures {
             true => {
                 (format!("var plane_{i}: texture_2d<u32>"), format!("{function}_in(plane_{i}, {arguments})"))

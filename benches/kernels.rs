@@ -14,7 +14,7 @@ fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("kernels");
     group.sample_size(10);
     let words = |case: &Case| case.inputs.iter().map(|input| input.words.len()).sum::<usize>();
-    for kernel in KERNELS.iter().filter(|kernel| kernel.needs.met(&capabilities)) {
+    for kernel in KERNELS.iter().filter(|kernel| kernel.possible(&capabilities)) {
         let mut cases = (kernel.cases)();
         cases.sort_by_key(words);
         // Limits of the device may rule the largest out.

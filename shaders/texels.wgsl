@@ -1,8 +1,17 @@
-// Words of a plane of a weight that lies in a texture, four words a texel and TEXELS texels a row: for devices that run on a
-// processor, some of which load from buffers lane by lane.
+// Words of a buffer that lies in a texture, four words a texel and TEXELS texels a row: for devices that run on a processor,
+// some of which load from buffers lane by lane.
 
 fn texel(plane: texture_2d<u32>, at: u32) -> vec4<u32> {
     return textureLoad(plane, vec2<u32>(at % TEXELS, at / TEXELS), 0);
+}
+
+// Texel j of those that come `each` at a time, from one on that begins such a lot. Where lots do not straddle rows, what row it is
+// in is worked out once for all of them.
+fn texel_of(plane: texture_2d<u32>, first: u32, j: u32, each: u32) -> vec4<u32> {
+    if TEXELS % each != 0u {
+        return texel(plane, first + j);
+    }
+    return textureLoad(plane, vec2<u32>(first % TEXELS + j, first / TEXELS), 0);
 }
 
 fn words_in(plane: texture_2d<u32>, row: u32, quad: u32) -> vec4<u32> {

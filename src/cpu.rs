@@ -4,7 +4,7 @@
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
 use crate::format::{Format, Packing};
-use crate::kernels::{Access, Invocation, Kernel, Slot};
+use crate::kernels::{Invocation, Kernel, Slot};
 use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
@@ -86,7 +86,7 @@ impl Cpu {
         let places: Vec<usize> = dispatch.bindings.iter().map(|w| self.index(recording, w)).collect();
         // What is written leaves the table for the while; no kernel binds a buffer twice where it writes.
         let mut written: Vec<Option<Vec<u32>>> = (places.iter().zip(kernel.access))
-            .map(|(&i, &access)| (access == Access::ReadWrite).then(|| std::mem::take(&mut self.buffers[i])))
+            .map(|(&i, &access)| access.writes().then(|| std::mem::take(&mut self.buffers[i])))
             .collect();
         let part = |w: &Window| w.offset as usize / 4..(w.offset + w.len) as usize / 4;
         let mut bindings = Vec::with_capacity(places.len());

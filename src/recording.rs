@@ -363,8 +363,8 @@ pub trait Executor {
     /// When the device was lost.
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()>;
 
-    /// Compiles kernels, places temporaries and makes bindings, once. Planes of weights may move to where the device reads them
-    /// fastest: from then on they are written by multiples of 16 bytes, and not read.
+    /// Compiles kernels, places temporaries and makes bindings, once. What kernels bind as a texture
+    /// moves into one: from then on it is written and read by multiples of 16 bytes.
     ///
     /// # Errors
     /// When a kernel is refused or memory is short.

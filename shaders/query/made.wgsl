@@ -1,41 +1,17 @@
 // Queries, keys and values as a product left them: what rope_store.wgsl would do, done where one row of each sequence looks at
-// its own key last. Who has the slice of the keys which that is in puts it into the cache first. Follows a kernel of attention,
-// which says what Words of the cache are, and how one is put among others.
+// its own key last. Who has the slice of the keys which that is in puts it into the cache first. Follows pairs.wgsl.
 //
-// Expects: HEADS, KV_HEADS, HALF and TURNS (multiples of 4), BY_HEAD, PAGE, MAX_PAGES.
+// Expects, besides what that does: HALF and TURNS multiples of 4, PAGE, MAX_PAGES.
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;           // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> rotation: array<vec4<f32>>;  // [context, TURNS] cos, sin
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<f32>>;       // [rows, (HEADS + 2·KV_HEADS) · 2·HALF]
-@group(0) @binding(4) var<storage, read_write> keys: array<Words>;    // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(5) var<storage, read_write> values: array<Words>;  // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(4) var<storage, read_write> keys: array<u32>;      // [pages, KV_HEADS, HALF, PAGE]
+@group(0) @binding(5) var<storage, read_write> values: array<u32>;    // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;       // [rows, HEADS · 2·HALF], or what slices leave
 
 const APPEND: bool = true;
-
-// Four pairs of a head from pair i on, counted over queries, keys and values: the first of each, and the second.
-fn pairs(r: u32, head: u32, i: u32) -> array<vec4<f32>, 2> {
-    var place = head;
-    if BY_HEAD {
-        place = head % HEADS * 3u + head / HEADS;
-    }
-    let base = (r * (HEADS + 2u * KV_HEADS) + place) * 2u * HALF;
-    if head >= HEADS + KV_HEADS {
-        return array<vec4<f32>, 2>(qkv[(base + i) / 4u], qkv[(base + i + HALF) / 4u]);
-    }
-    if i >= TURNS {
-        return array<vec4<f32>, 2>(qkv[(base + i + TURNS) / 4u], qkv[(base + i + HALF) / 4u]);
-    }
-    let a = qkv[(base + i) / 4u];
-    let b = qkv[(base + i + TURNS) / 4u];
-    let at = (rows[r].position * TURNS + i) / 2u;
-    let near = rotation[at];
-    let far = rotation[at + 1u];
-    let cos_ = vec4<f32>(near.x, near.z, far.x, far.z);
-    let sin_ = vec4<f32>(near.y, near.w, far.y, far.w);
-    return array<vec4<f32>, 2>(a * cos_ - b * sin_, b * cos_ + a * sin_);
-}
 
 fn query_pairs(r: u32, head: u32, i: u32) -> array<vec4<f32>, 2> {
     return pairs(r, head, i);
@@ -52,10 +28,8 @@ fn append(r: u32, kv_head: u32, lane: u32, lanes: u32) {
         for (var j = 0u; j < 4u; j++) {
             let k = (page * HALF + i + j) * PAGE + token;
             let v = (page * PAGE + token) * HALF + i + j;
-            let its_key = pack2x16float(vec2<f32>(key[0][j], key[1][j]));
-            let its_value = pack2x16float(vec2<f32>(value[0][j], value[1][j]));
-            keys[place_of_word(k)] = with_word(keys[place_of_word(k)], k, its_key);
-            values[place_of_word(v)] = with_word(values[place_of_word(v)], v, its_value);
+            keys[k] = pack2x16float(vec2<f32>(key[0][j], key[1][j]));
+            values[v] = pack2x16float(vec2<f32>(value[0][j], value[1][j]));
         }
     }
 }

@@ -5,7 +5,8 @@ use super::pages::Claim;
 use super::{Engine, Head, NONE, PREFILL, Row};
 use crate::error::Result;
 use crate::format::unpair;
-use crate::kernels::attention::PAGE;
+use crate::kernels::Cache;
+use crate::kernels::attention::{PAGE, place_of_key};
 
 /// The attention of one layer to a text: `[heads][rows]`, of each row the weights of keys `0..=row`.
 pub type Attention = Vec<Vec<Vec<f32>>>;
@@ -21,7 +22,7 @@ impl Engine {
         let ready = self.ready(PREFILL, Head::Score)?;
         let recording = self.executor.recording(ready.prepared);
         let stores: Vec<usize> = (0..recording.dispatches.len())
-            .filter(|&i| recording.dispatches[i].kernel == "rope_store")
+            .filter(|&i| recording.dispatches[i].kernel.starts_with("rope_store"))
             .collect();
         let mut queries: Vec<Vec<f32>> = vec![Vec::new(); stores.len()];
         let shapes = self.shapes.clone();
@@ -44,7 +45,7 @@ impl Engine {
         let pages = self.pages.held(0).to_vec();
         let mut layers = Vec::with_capacity(stores.len());
         for (layer, q) in queries.iter().enumerate() {
-            let keys = self.arms[self.selected].caches[layer].keys;
+            let Cache { keys, textures: by_token, .. } = self.arms[self.selected].caches[layer];
             let ticket = self.executor.read(keys.whole())?;
             let bytes = self.executor.finish(ticket).await?;
             let keys: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
@@ -53,9 +54,10 @@ impl Engine {
             let weights = |head: usize, row: usize| -> Vec<f32> {
                 let q = &q[(row * shape.heads + head) * 2 * half..][..2 * half];
                 let score = |key: usize| -> f64 {
-                    let page = pages[key / PAGE] as usize * shape.kv_heads + head / group;
+                    let part = pages[key / PAGE] as usize * shape.kv_heads + head / group;
+                    let place = |i| place_of_key(by_token, half, part, key % PAGE, i);
                     let dot = |i: usize| {
-                        let [a, b] = unpair(keys[(page * half + i) * PAGE + key % PAGE]).map(f64::from);
+                        let [a, b] = unpair(keys[place(i)]).map(f64::from);
                         f64::from(q[i]) * a + f64::from(q[half + i]) * b
                     };
                     shape.scores.apply((0..half).map(dot).sum())

@@ -27,7 +27,7 @@ impl Engine {
         let outputs_from = steps.iter().position(|s| s.0 == "gather").unwrap_or(steps.len());
         // What cannot be looked at: pairs of halves, rows, and the last step's tokens.
         let opaque =
-            |kernel: &str| ["rope_store", "gather"].contains(&kernel) || kernel.starts_with("sample");
+            |kernel: &str| ["rope_store", "gather", "sample"].iter().any(|name| kernel.starts_with(name));
         // Of a kernel that takes its rows in several windows, only the last dispatch has filled the buffer.
         let written =
             |i: usize| recording.dispatches.get(i).map(|d| (d.kernel, d.bindings.last().map(|w| w.buffer)));

@@ -5,7 +5,8 @@ use super::timing::{Laps, Timing};
 use super::{Adapter, Options, textures};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
-use crate::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
+use crate::kernels::Kernel;
+use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::mpsc::{Receiver, channel};
@@ -45,9 +46,10 @@ pub struct Gpu {
 }
 
 /// What is behind a buffer's number.
+#[derive(Clone)]
 enum Memory {
     Buffer(wgpu::Buffer),
-    /// A plane of a weight that a recording has as such.
+    /// What kernels of a recording bind as a texture.
     Texture(wgpu::Texture, wgpu::TextureView),
 }
 
@@ -166,19 +168,16 @@ impl Gpu {
         Ok(made)
     }
 
-    /// The buffer of a number.
-    fn buffer(&self, buffer: Buffer) -> Result<&wgpu::Buffer> {
-        match &self.buffers[buffer.id as usize] {
-            Memory::Buffer(memory) => Ok(memory),
-            Memory::Texture(..) => Err(self.error(format!("{} have moved into a texture", buffer.name))),
-        }
-    }
-
-    /// Moves a recording's planes into textures, one by one, so that no more than one is there twice.
-    fn move_planes(&mut self, recording: &Recording) -> Result<()> {
-        for plane in recording.dispatches.iter().flat_map(|dispatch| &dispatch.planes) {
-            let Memory::Buffer(buffer) = &self.buffers[plane.buffer.id as usize] else { continue };
-            let (buffer, len, name) = (buffer.clone(), plane.buffer.len, plane.buffer.name);
+    /// Moves what a recording's kernels bind as textures into such, one by one, so that no more than one is there twice.
+    fn move_to_textures(&mut self, recording: &Recording) -> Result<()> {
+        let bound = |dispatch: &Dispatch| -> Vec<Buffer> {
+            let access = Kernel::named(dispatch.kernel).map_or(&[][..], |kernel| kernel.access);
+            let own = dispatch.bindings.iter().zip(access).filter(|(_, access)| access.texture());
+            own.map(|(window, _)| window.buffer).chain(dispatch.planes.iter().map(|p| p.buffer)).collect()
+        };
+        for moved in recording.dispatches.iter().flat_map(bound) {
+            let Memory::Buffer(buffer) = &self.buffers[moved.id as usize] else { continue };
+            let (buffer, len, name) = (buffer.clone(), moved.len, moved.name);
             let texture =
                 self.reserve(textures::bytes(len), name, |device| textures::create(device, len, name))?;
             let mut encoder =
@@ -189,7 +188,7 @@ impl Gpu {
             buffer.destroy();
             self.held -= len;
             let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
-            self.buffers[plane.buffer.id as usize] = Memory::Texture(texture, view);
+            self.buffers[moved.id as usize] = Memory::Texture(texture, view);
         }
         self.device.check()
     }
@@ -257,7 +256,7 @@ impl Gpu {
         self.device.check()
     }
 
-    fn copy_out(&mut self, source: &wgpu::Buffer, offset: u64, len: u64) -> Result<Ticket> {
+    fn copy_out(&mut self, source: &Memory, offset: u64, len: u64) -> Result<Ticket> {
         let spare = self.spare.iter().position(|s| s.size() == len);
         let staging = match spare {
             Some(i) => self.spare.swap_remove(i),
@@ -268,7 +267,10 @@ impl Gpu {
         };
         let mut encoder =
             self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(source, offset, &staging, 0, len);
+        match source {
+            Memory::Buffer(source) => encoder.copy_buffer_to_buffer(source, offset, &staging, 0, len),
+            Memory::Texture(source, _) => textures::copy_out(&mut encoder, source, (offset, len), &staging),
+        }
         let submission = self.device.queue().submit([encoder.finish()]);
         let (done, mapped) = channel();
         staging.map_async(wgpu::MapMode::Read, .., move |result| {
@@ -339,7 +341,7 @@ impl Executor for Gpu {
     fn prepare(&mut self, recording: Recording) -> Result<Prepared> {
         let pipelines = self.device.compile(&recording)?;
         if self.device.capabilities().textures {
-            self.move_planes(&recording)?;
+            self.move_to_textures(&recording)?;
         }
         let mut temporaries = Vec::with_capacity(recording.temporaries.len());
         for &len in &recording.temporaries {
@@ -386,8 +388,8 @@ impl Executor for Gpu {
                 return Ok(Vec::new());
             };
             let source = match window.buffer.slot() {
-                Some(slot) => replay.temporaries[slot].clone(),
-                None => self.buffer(window.buffer)?.clone(),
+                Some(slot) => Memory::Buffer(replay.temporaries[slot].clone()),
+                None => self.buffers[window.buffer.id as usize].clone(),
             };
             let ticket = self.copy_out(&source, 0, window.buffer.len)?;
             self.wait(ticket).await
@@ -399,7 +401,7 @@ impl Executor for Gpu {
     }
 
     fn read(&mut self, window: Window) -> Result<Ticket> {
-        let source = self.buffer(window.buffer)?.clone();
+        let source = self.buffers[window.buffer.id as usize].clone();
         self.copy_out(&source, window.offset, window.len)
     }
 
@@ -410,7 +412,7 @@ impl Executor for Gpu {
     fn busy(&mut self) -> Pending<'_, Result<Option<Duration>>> {
         Box::pin(async move {
             let Some((bytes, source)) =
-                self.timing.as_ref().and_then(|t| Some((t.bytes()?, t.resolved.clone())))
+                self.timing.as_ref().and_then(|t| Some((t.bytes()?, Memory::Buffer(t.resolved.clone()))))
             else {
                 self.timing.iter_mut().for_each(Timing::restart);
                 return Ok(None);
@@ -446,7 +448,7 @@ impl Executor for Gpu {
                 laps.resolve(&mut encoder);
                 let len = laps.resolved.size();
                 self.device.queue().submit([encoder.finish()]);
-                let ticket = self.copy_out(&laps.resolved, 0, len)?;
+                let ticket = self.copy_out(&Memory::Buffer(laps.resolved.clone()), 0, len)?;
                 let bytes = self.wait(ticket).await?;
                 times.extend(laps.times(&bytes, self.device.queue().get_timestamp_period()));
             }

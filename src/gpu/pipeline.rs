@@ -1,5 +1,6 @@
 //! Kernels compiled for one device.
 
+use super::textures;
 use crate::kernels::{Access, Kernel, Source};
 use std::collections::HashMap;
 
@@ -38,6 +39,11 @@ fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
             sample_type: wgpu::TextureSampleType::Uint,
             view_dimension: wgpu::TextureViewDimension::D2,
             multisampled: false,
+        },
+        Access::TextureWrite => wgpu::BindingType::StorageTexture {
+            access: wgpu::StorageTextureAccess::WriteOnly,
+            format: textures::FORMAT,
+            view_dimension: wgpu::TextureViewDimension::D2,
         },
     };
     wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }

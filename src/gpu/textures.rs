@@ -1,21 +1,24 @@
-//! Planes of weights in textures, for devices that read those faster than buffers; see `shaders/texels.wgsl`.
+//! What a buffer would hold, in textures, for devices that read those faster; see `shaders/texels.wgsl`.
 
 use crate::kernels::TEXELS;
 
 /// Bytes of a row of texels.
 const ROW: u64 = TEXELS as u64 * 16;
 
-/// Bytes that a plane of `len` bytes takes.
+/// Four words a texel.
+pub const FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rgba32Uint;
+
+/// Bytes that what would be `len` bytes of a buffer takes.
 pub fn bytes(len: u64) -> u64 {
     len.next_multiple_of(ROW)
 }
 
-/// Bytes of the largest plane there can be.
+/// Bytes of the largest buffer that fits a texture.
 pub fn largest(limits: &wgpu::Limits) -> u64 {
     ROW * u64::from(limits.max_texture_dimension_2d)
 }
 
-/// A texture for a plane of `len` bytes.
+/// A texture for `len` bytes.
 pub fn create(device: &wgpu::Device, len: u64, name: &str) -> wgpu::Texture {
     device.create_texture(&wgpu::TextureDescriptor {
         label: Some(name),
@@ -23,18 +26,38 @@ pub fn create(device: &wgpu::Device, len: u64, name: &str) -> wgpu::Texture {
         mip_level_count: 1,
         sample_count: 1,
         dimension: wgpu::TextureDimension::D2,
-        format: wgpu::TextureFormat::Rgba32Uint,
-        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+        format: FORMAT,
+        usage: wgpu::TextureUsages::TEXTURE_BINDING
+            | wgpu::TextureUsages::STORAGE_BINDING
+            | wgpu::TextureUsages::COPY_DST
+            | wgpu::TextureUsages::COPY_SRC,
         view_formats: &[],
     })
 }
 
-/// Copies a plane of `len` bytes, a multiple of 16, to its texture.
+/// Copies the first `len` bytes of a buffer, a multiple of 16, to a texture.
 pub fn copy(encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, len: u64, texture: &wgpu::Texture) {
     for (at, part) in parts(0, len) {
         let layout = wgpu::TexelCopyBufferLayout { offset: at, ..LAYOUT };
         let source = wgpu::TexelCopyBufferInfo { buffer, layout };
         encoder.copy_buffer_to_texture(source, place(texture, at), part);
+    }
+}
+
+/// Copies `len` bytes from `offset` on, multiples of 16, to a buffer.
+pub fn copy_out(
+    encoder: &mut wgpu::CommandEncoder,
+    texture: &wgpu::Texture,
+    (offset, len): (u64, u64),
+    buffer: &wgpu::Buffer,
+) {
+    for (at, part) in parts(offset, len) {
+        let layout = wgpu::TexelCopyBufferLayout { offset: at - offset, ..LAYOUT };
+        encoder.copy_texture_to_buffer(
+            place(texture, at),
+            wgpu::TexelCopyBufferInfo { buffer, layout },
+            part,
+        );
     }
 }
 

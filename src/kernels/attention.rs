@@ -3,6 +3,7 @@
 use super::case::{Builder, F32};
 use super::twin::active;
 use super::{Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, wgsl};
+use crate::capabilities::Capabilities;
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
@@ -20,22 +21,17 @@ pub const SHARED: Kernel = Kernel {
     ],
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Reduction,
-    twin,
+    twin: |call| twin(call, false),
     cases: || cases(false),
 };
 
-/// A lane a team of query heads: for devices whose workgroups are threads of a processor.
+/// A lane a team of query heads, keys and values in textures: for devices whose workgroups are threads of a processor.
 pub const LANE: Kernel = Kernel {
     name: "attention_lane",
-    wgsl: &[
-        wgsl!("soft_cap.wgsl"),
-        wgsl!("slices.wgsl"),
-        wgsl!("query/given.wgsl"),
-        wgsl!("attention_lane.wgsl"),
-    ],
-    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
+    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_lane.wgsl")],
+    access: &[Access::Read, Access::Read, Access::Read, Access::Texture, Access::Texture, Access::ReadWrite],
     needs: Needs::Sharing,
-    twin,
+    twin: |call| twin(call, true),
     cases: || cases(true),
 };
 
@@ -75,8 +71,8 @@ const LANE_TILE: usize = 2;
 /// them, and take longer for twice as many than for twice as many kernels.
 const LANE_PAIRS: usize = 256;
 
-/// Sizes of heads of `attention_lane` are multiples of this: it loads eight pairs of a value at a time.
-pub(super) const LANE_STEP: usize = 16;
+/// Sizes of heads of `attention_lane` are multiples of this: it loads four pairs at a time.
+const LANE_STEP: usize = 8;
 
 /// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
@@ -99,7 +95,10 @@ pub struct Cache {
     pub max_pages: usize,
     /// `[sequences, max_pages]`
     pub pages: Buffer,
-    /// `[pages, kv_heads, head_dim / 2, PAGE]` pairs of halves: dimensions i and i + head_dim / 2.
+    /// Whether keys and values lie in textures, keys by token too: [`Cache::in_textures`].
+    pub textures: bool,
+    /// `[pages, kv_heads, head_dim / 2, PAGE]` pairs of halves, those that rotate together; by token
+    /// `[pages, kv_heads, PAGE, head_dim / 2]`.
     pub keys: Buffer,
     /// `[pages, kv_heads, PAGE, head_dim / 2]` pairs of halves.
     pub values: Buffer,
@@ -116,9 +115,14 @@ impl Cache {
             .u32("WG", wg)
     }
 
+    /// Whether keys and values of heads of this size are to lie in textures, whose texels are four pairs.
+    pub fn in_textures(head_dim: usize, device: &Capabilities) -> bool {
+        device.textures && head_dim.is_multiple_of(LANE_STEP)
+    }
+
     /// Query heads that share what is loaded.
-    pub(super) fn team(&self, lane: bool) -> usize {
-        team(self.heads / self.kv_heads, lane)
+    pub(super) fn team(&self) -> usize {
+        team(self.heads / self.kv_heads, self.textures)
     }
 
     /// Bytes that `tokens` keys (or values) of one layer take.
@@ -141,6 +145,14 @@ pub(super) enum Queries {
     Made { qkv: Buffer, heads: Heads, rotation: Rotation },
 }
 
+/// Where the word of pair `i` of a key of `half` pairs is, in a head's part (page · kv_heads + kv_head) of a page.
+pub fn place_of_key(by_token: bool, half: usize, part: usize, token: usize, i: usize) -> usize {
+    match by_token {
+        true => (part * PAGE + token) * half + i,
+        false => (part * half + i) * PAGE + token,
+    }
+}
+
 impl Recorder<'_> {
     /// Attention of `q` `[capacity, heads · head_dim]` to the keys of each row's sequence up to its position:
     /// `[capacity, heads · head_dim]`. `scores` is what products of queries and keys go through. With `prompt`, most rows
@@ -158,24 +170,23 @@ impl Recorder<'_> {
         out
     }
 
-    /// The kernel for so many rows, how many of them it takes at a time, and in how many slices of the keys.
-    pub(super) fn attention_way(&self, capacity: usize, prompt: bool, cache: &Cache) -> (bool, usize, usize) {
-        let lane = self.capabilities.software && cache.head_dim.is_multiple_of(LANE_STEP);
-        let team = cache.team(lane);
-        let (most, enough) = match lane {
+    /// How many of so many rows are taken at a time, and in how many slices of the keys.
+    pub(super) fn attention_way(&self, capacity: usize, prompt: bool, cache: &Cache) -> (usize, usize) {
+        let team = cache.team();
+        let (most, enough) = match cache.textures {
             true => (LANE_TILE.min(LANE_PAIRS / (team * cache.head_dim / 2)), lanes()),
             false => (MAX_TEAM / team, SHARED_ITEMS),
         };
         let items = |tile: usize| capacity / tile * (cache.heads / team);
         let fits = |&tile: &usize| tile <= most && capacity.is_multiple_of(tile) && items(tile) >= enough;
         let tile = [8, 4, 2].into_iter().filter(|_| prompt).find(fits).unwrap_or(1);
-        (lane, tile, (enough / items(tile)).clamp(1, cache.max_pages.min(MAX_SPLITS)))
+        (tile, (enough / items(tile)).clamp(1, cache.max_pages.min(MAX_SPLITS)))
     }
 
     /// Attention in one way.
     pub(super) fn attention_as(
         &mut self,
-        (lane, tile, splits): (bool, usize, usize),
+        (tile, splits): (usize, usize),
         (rows, capacity, prompt): (Buffer, usize, bool),
         (queries, scores): (Queries, Scale),
         cache: &Cache,
@@ -185,16 +196,16 @@ impl Recorder<'_> {
             1 => out,
             _ => self.temporary(capacity * cache.heads * splits * (cache.head_dim + 2), "slices"),
         };
-        let team = cache.team(lane);
+        let (lane, team) = (cache.textures, cache.team());
         let consts = cache.consts(if lane { LANES } else { WG });
         let consts =
             consts.u32("WINDOW", cache.window).u32("TEAM", team).u32("TILE", tile).u32("SPLITS", splits);
         let consts = scores.consts(consts);
-        let (by_lane, shared, consts, asked) = match queries {
-            Queries::Given(q) => (&LANE, &SHARED, consts, vec![q]),
+        let (kernel, consts, asked) = match queries {
+            Queries::Given(q) => (if lane { &LANE } else { &SHARED }, consts, vec![q]),
             Queries::Made { qkv, heads, rotation } => {
                 let consts = heads.consts(rotation.consts(consts));
-                (&attention_append::LANE, &attention_append::SHARED, consts, vec![rotation.table, qkv])
+                (&attention_append::KERNEL, consts, vec![rotation.table, qkv])
             }
         };
         let cached = [cache.keys, cache.values, slices];
@@ -202,9 +213,9 @@ impl Recorder<'_> {
         if lane {
             let consts = consts.u32("ROWS", capacity).bool("ALIKE", prompt);
             let groups = (capacity / tile * cache.heads / team * splits).div_ceil(LANES);
-            self.dispatch(by_lane.name, consts, bindings, [groups, 1, 1]);
+            self.dispatch(kernel.name, consts, bindings, [groups, 1, 1]);
         } else {
-            self.dispatch(shared.name, consts, bindings, [cache.heads / team, capacity / tile, splits]);
+            self.dispatch(kernel.name, consts, bindings, [cache.heads / team, capacity / tile, splits]);
         }
         if splits > 1 {
             self.merge((rows, capacity), slices, splits, cache, out);
@@ -247,15 +258,16 @@ fn slices(consts: &Consts, position: usize) -> Vec<Range<usize>> {
     (0..(pages * page).div_ceil(each)).map(slice).collect()
 }
 
-fn twin(mut call: Invocation<'_>) {
+fn twin(mut call: Invocation<'_>, by_token: bool) {
     let [rows, pages, q, keys, values, out] = call.take();
     let cache = (pages.words(), keys.words(), values.words());
-    attend(call.consts, rows.words(), q.floats(), cache, out.floats_mut());
+    attend(call.consts, by_token, rows.words(), q.floats(), cache, out.floats_mut());
 }
 
 /// Of the row table, queries, and page table, keys and values.
 pub(super) fn attend(
     consts: &Consts,
+    by_token: bool,
     rows: &[u32],
     q: &[f32],
     (pages, keys, values): (&[u32], &[u32], &[u32]),
@@ -274,9 +286,9 @@ pub(super) fn attend(
             let scores: Vec<f64> = slice
                 .clone()
                 .map(|key| {
-                    let at = page(key) * half * page_len + key % page_len;
+                    let place = |i| place_of_key(by_token, half, page(key), key % page_len, i);
                     let dot = |i: usize| {
-                        let [a, b] = unpair(keys[at + i * page_len]).map(f64::from);
+                        let [a, b] = unpair(keys[place(i)]).map(f64::from);
                         f64::from(q[i]) * a + f64::from(q[half + i]) * b
                     };
                     scale.apply((0..half).map(dot).sum())
@@ -331,6 +343,7 @@ pub(super) fn test_cache(
     kv_heads: usize,
     head_dim: usize,
     window: usize,
+    textures: bool,
 ) -> (Cache, [usize; 3]) {
     let pages = b.words("pages", vec![5, 0, 2, 7, 1, 4]);
     let mut halves = |name| {
@@ -341,7 +354,17 @@ pub(super) fn test_cache(
     let indices = [pages, halves("keys"), halves("values")];
     let none = Buffer { id: 0, len: 0, name: "" };
     (
-        Cache { heads, kv_heads, head_dim, window, max_pages: 3, pages: none, keys: none, values: none },
+        Cache {
+            heads,
+            kv_heads,
+            head_dim,
+            window,
+            max_pages: 3,
+            pages: none,
+            textures,
+            keys: none,
+            values: none,
+        },
         indices,
     )
 }
@@ -366,15 +389,17 @@ fn cases(lane: bool) -> Vec<Case> {
         );
         let mut b = Builder::new(&name);
         let rows = test_rows(&mut b);
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, lane);
         let q = b.normals("q", 16 * heads * head_dim);
         let out = b.output("attention", 16 * heads * head_dim, F32);
         b.case(name, move |r, buffers| {
             let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
+            if lane && !r.capabilities.textures {
+                return;
+            }
             let cache = cache.on(buffers, indices);
-            let kernel = (lane, tile, splits);
             r.attention_as(
-                kernel,
+                (tile, splits),
                 (buffers[rows], 16, tile > 1 || splits == 1),
                 (Queries::Given(buffers[q]), scores),
                 &cache,
@@ -420,7 +445,7 @@ fn merge_cases() -> Vec<Case> {
             let mut b = Builder::new(&name);
             let rows = test_rows(&mut b);
             let (heads, head_dim) = (5, 16);
-            let (cache, indices) = test_cache(&mut b, heads, 1, head_dim, window);
+            let (cache, indices) = test_cache(&mut b, heads, 1, head_dim, window, false);
             // Totals of weights are above 0.
             let floats: Vec<f32> =
                 (0..16 * heads * splits * (head_dim + 2)).map(|_| b.normal().abs() + 0.1).collect();

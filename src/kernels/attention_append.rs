@@ -1,51 +1,34 @@
 //! Attention that turns queries and keys, and puts keys and values into the cache, itself: for rows each of which is the last of
 //! a sequence of its own.
 
-use super::attention::{LANE_STEP, Queries, attend, test_cache};
+use super::attention::{Queries, attend, test_cache};
 use super::case::{Builder, Compare, F32};
 use super::rope_store::{store, test_rotation};
 use super::{Access, Cache, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, wgsl};
 use crate::recording::{Buffer, Recorder};
 
-/// Queries in workgroup memory: for GPUs.
-pub const SHARED: Kernel = Kernel {
+pub const KERNEL: Kernel = Kernel {
     name: "attention_shared_append",
     wgsl: &[
         wgsl!("soft_cap.wgsl"),
         wgsl!("slices.wgsl"),
+        wgsl!("pairs.wgsl"),
         wgsl!("query/made.wgsl"),
         wgsl!("attention_shared.wgsl"),
     ],
-    access: ACCESS,
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::ReadWrite,
+        Access::ReadWrite,
+        Access::ReadWrite,
+    ],
     needs: Needs::Reduction,
     twin,
-    cases: || cases(false),
+    cases,
 };
-
-/// A lane a team of query heads: for devices whose workgroups are threads of a processor.
-pub const LANE: Kernel = Kernel {
-    name: "attention_lane_append",
-    wgsl: &[
-        wgsl!("soft_cap.wgsl"),
-        wgsl!("slices.wgsl"),
-        wgsl!("query/made.wgsl"),
-        wgsl!("attention_lane.wgsl"),
-    ],
-    access: ACCESS,
-    needs: Needs::Sharing,
-    twin,
-    cases: || cases(true),
-};
-
-const ACCESS: &[Access] = &[
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::ReadWrite,
-    Access::ReadWrite,
-    Access::ReadWrite,
-];
 
 impl Recorder<'_> {
     /// [`rope_and_store`](Recorder::rope_and_store) and [`attention`](Recorder::attention) at once, of rows that are of
@@ -59,10 +42,11 @@ impl Recorder<'_> {
         cache: &Cache,
     ) -> Option<Buffer> {
         let way = self.attention_way(capacity, false, cache);
-        // Four pairs are loaded at a time, and who puts a key into the cache serves all queries that want it.
+        // Four pairs are loaded at a time, and who puts a key into the cache serves all queries that want it. A texture is not
+        // both written and read.
         let fours = (cache.head_dim / 2).is_multiple_of(4) && rotation.pairs.is_multiple_of(4);
-        let alone = cache.team(way.0) == cache.heads / cache.kv_heads;
-        if !fours || !alone {
+        let alone = cache.team() == cache.heads / cache.kv_heads;
+        if !fours || !alone || cache.textures {
             return None;
         }
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
@@ -78,8 +62,8 @@ fn twin(mut call: Invocation<'_>) {
     let (keys, values) = (keys.words_mut(), values.words_mut());
     let [heads, kv_heads] = ["HEADS", "KV_HEADS"].map(|c| call.consts.get(c));
     let mut q = vec![0.0; qkv.len() / (heads + 2 * kv_heads) * heads];
-    store(call.consts, (rows, pages, rotation, qkv), (keys, values, &mut q));
-    attend(call.consts, rows, &q, (pages, keys, values), out.floats_mut());
+    store(call.consts, false, (rows, pages, rotation, qkv), (keys, values, &mut q));
+    attend(call.consts, false, rows, &q, (pages, keys, values), out.floats_mut());
 }
 
 /// A shape of attention, and where its rows are.
@@ -96,7 +80,7 @@ struct Shape {
     positions: [u32; 2],
 }
 
-fn cases(lane: bool) -> Vec<Case> {
+fn cases() -> Vec<Case> {
     let plain = Shape {
         heads: 9,
         kv_heads: 3,
@@ -118,7 +102,7 @@ fn cases(lane: bool) -> Vec<Case> {
         let mut b = Builder::new(&name);
         let [first, second] = positions;
         let rows = b.rows(4, &[(0, first, 0, NONE), (0, 0, NONE, NONE), (0, second, 1, NONE)]);
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, false);
         let qkv = b.normals("qkv", 4 * (heads + 2 * kv_heads) * head_dim);
         let table = test_rotation(&mut b, pairs);
         let out = b.output("attention", 4 * heads * head_dim, F32);
@@ -130,7 +114,7 @@ fn cases(lane: bool) -> Vec<Case> {
             let rotation = Rotation { table: buffers[table], pairs };
             let queries = Queries::Made { qkv: buffers[qkv], heads: layout, rotation };
             let given = (buffers[rows], 4, false);
-            r.attention_as((lane, 1, splits), given, (queries, scores), &cache, buffers[out]);
+            r.attention_as((1, splits), given, (queries, scores), &cache, buffers[out]);
         })
     };
     [
@@ -144,8 +128,6 @@ fn cases(lane: bool) -> Vec<Case> {
         Shape { heads: 4, kv_heads: 1, head_dim: 48, pairs: 24, splits: 8, ..plain },
         Shape { heads: 2, kv_heads: 2, head_dim: 16, pairs: 0, ..plain },
     ]
-    .into_iter()
-    .filter(|shape| !lane || shape.head_dim.is_multiple_of(LANE_STEP))
     .map(case)
-    .collect()
+    .into()
 }

@@ -77,11 +77,11 @@ pub const KERNELS: &[&Kernel] = &[
     &route::KERNEL,
     &add_bias::KERNEL,
     &head_norm::KERNEL,
-    &rope_store::KERNEL,
+    &rope_store::WORDS,
+    &rope_store::TEXELS,
     &attention::SHARED,
     &attention::LANE,
-    &attention_append::SHARED,
-    &attention_append::LANE,
+    &attention_append::KERNEL,
     &attention::MERGE,
     &activate::KERNEL,
     &scale::KERNEL,
@@ -102,7 +102,7 @@ pub const KERNELS: &[&Kernel] = &[
 /// No row, no token: what `NONE` is in `shaders/common.wgsl`.
 pub const NONE: u32 = u32::MAX;
 
-/// Texels, of 16 bytes, of a row of a texture that holds a plane of a weight.
+/// Texels, of 16 bytes, of a row of a texture that holds what a buffer would.
 pub const TEXELS: u32 = 1024;
 
 /// How a kernel binds a buffer.
@@ -114,8 +114,10 @@ pub enum Access {
     ReadWrite,
     /// `var<uniform>`
     Uniform,
-    /// `texture_2d<u32>`: planes of a weight, where a device has them in textures.
+    /// `texture_2d<u32>`: planes of a weight, and keys and values, where a device has them in textures.
     Texture,
+    /// `texture_storage_2d<rgba32uint, write>`
+    TextureWrite,
 }
 
 /// What a kernel builds on that differs between devices.
@@ -140,9 +142,21 @@ fn loads_long(device: &Capabilities) -> bool {
     device.software && device.int64
 }
 
+impl Access {
+    /// Whether it is of a texture.
+    pub fn texture(self) -> bool {
+        matches!(self, Access::Texture | Access::TextureWrite)
+    }
+
+    /// Whether what is bound is written.
+    pub fn writes(self) -> bool {
+        matches!(self, Access::ReadWrite | Access::TextureWrite)
+    }
+}
+
 impl Needs {
     /// Whether a device has it.
-    pub fn met(self, device: &Capabilities) -> bool {
+    fn met(self, device: &Capabilities) -> bool {
         match self {
             Needs::Nothing | Needs::Reduction | Needs::Sharing => true,
             Needs::Quads => device.subgroups.is_some_and(|(least, _)| least >= 4),
@@ -182,7 +196,12 @@ impl Kernel {
         KERNELS.iter().copied().find(|k| k.name == name)
     }
 
-    /// The source of a dispatch on a device: the constants, what is common, how words are loaded, a reduction, the format, and
+    /// Whether a device has all that it needs.
+    pub fn possible(&self, device: &Capabilities) -> bool {
+        self.needs.met(device) && (device.textures || !self.access.iter().any(|access| access.texture()))
+    }
+
+    /// The source of a dispatch on a device: the constants, what is common, how numbers are loaded, a reduction, the format, and
     /// the kernel itself. Every shape is baked in, so the text is the pipeline's cache key.
     pub fn source(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Source {
         let mut source = Source::default();
@@ -208,21 +227,23 @@ impl Kernel {
                 Const::Bool(v) => writeln!(header, "const {name}: bool = {v};"),
             };
         }
-        if !dispatch.planes.is_empty() && capabilities.textures {
+        let textures = capabilities.textures && !dispatch.planes.is_empty()
+            || self.access.iter().any(|access| access.texture());
+        if textures {
             let _ = writeln!(header, "const TEXELS: u32 = {TEXELS}u;");
         }
         source.add("constants", &header);
         let common = wgsl!("common.wgsl");
         source.add(common.0, common.1);
-        let words =
-            if loads_long(capabilities) { wgsl!("words/long.wgsl") } else { wgsl!("words/plain.wgsl") };
-        source.add(words.0, words.1);
+        let floats =
+            if loads_long(capabilities) { wgsl!("floats/long.wgsl") } else { wgsl!("floats/plain.wgsl") };
+        source.add(floats.0, floats.1);
+        if textures {
+            let (file, text) = wgsl!("texels.wgsl");
+            source.add(file, text);
+        }
         let format = dispatch.format.and_then(Format::named);
         if !dispatch.planes.is_empty() {
-            if capabilities.textures {
-                let (file, text) = wgsl!("texels.wgsl");
-                source.add(file, text);
-            }
             const PLAIN: &[Plane] = &[Plane::words("words")];
             let planes = format.map_or(PLAIN, |f| f.planes);
             source.add("planes", &planes::source(planes, capabilities.textures));

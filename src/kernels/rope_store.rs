@@ -1,6 +1,6 @@
 //! Rotary position embedding, and keys and values appended to the cache.
 
-use super::attention::test_cache;
+use super::attention::{place_of_key, test_cache};
 use super::case::{Builder, Compare, F32};
 use super::twin::active;
 use super::{Access, Cache, Case, Invocation, Kernel, NONE, Needs, wgsl};
@@ -8,22 +8,29 @@ use crate::format::pair;
 use crate::recording::{Buffer, Consts, Recorder};
 use half::f16;
 
-pub const KERNEL: Kernel = Kernel {
+/// Keys and values in buffers.
+pub const WORDS: Kernel = Kernel {
     name: "rope_store",
-    wgsl: &[wgsl!("rope_store.wgsl")],
-    access: &[
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::ReadWrite,
-        Access::ReadWrite,
-        Access::ReadWrite,
-    ],
+    wgsl: &[wgsl!("pairs.wgsl"), wgsl!("store/words.wgsl"), wgsl!("rope_store.wgsl")],
+    access: &access(Access::ReadWrite),
     needs: Needs::Nothing,
-    twin,
-    cases,
+    twin: |call| twin(call, false),
+    cases: || cases(false),
 };
+
+/// Keys and values in textures.
+pub const TEXELS: Kernel = Kernel {
+    name: "rope_store_texels",
+    wgsl: &[wgsl!("pairs.wgsl"), wgsl!("store/texels.wgsl"), wgsl!("rope_store.wgsl")],
+    access: &access(Access::TextureWrite),
+    needs: Needs::Nothing,
+    twin: |call| twin(call, true),
+    cases: || cases(true),
+};
+
+const fn access(cache: Access) -> [Access; 7] {
+    [Access::Read, Access::Read, Access::Read, Access::Read, cache, cache, Access::ReadWrite]
+}
 
 const WG: usize = 64;
 
@@ -70,25 +77,26 @@ impl Recorder<'_> {
     ) -> Buffer {
         let half = cache.head_dim / 2;
         let q = self.temporary(capacity * cache.heads * cache.head_dim, "q");
-        let even = half.is_multiple_of(4) && rotation.pairs.is_multiple_of(4);
-        let each = if even { 4 } else { 1 };
-        let consts = heads.consts(rotation.consts(cache.consts(WG).u32("EACH", each)));
+        let each = if half.is_multiple_of(4) { 4 } else { 1 };
+        let consts = heads.consts(rotation.consts(cache.consts(WG)));
         let bindings = [rows, cache.pages, rotation.table, qkv, cache.keys, cache.values, q].map(Into::into);
         let pairs = (cache.heads + 2 * cache.kv_heads) * half;
-        self.dispatch("rope_store", consts, bindings, [(pairs / each).div_ceil(WG), capacity, 1]);
+        let kernel = if cache.textures { &TEXELS } else { &WORDS };
+        self.dispatch(kernel.name, consts, bindings, [(pairs / each).div_ceil(WG), capacity, 1]);
         q
     }
 }
 
-fn twin(mut call: Invocation<'_>) {
+fn twin(mut call: Invocation<'_>, by_token: bool) {
     let [rows, pages, rotation, qkv, keys, values, q] = call.take();
     let given = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
-    store(call.consts, given, (keys.words_mut(), values.words_mut(), q.floats_mut()));
+    store(call.consts, by_token, given, (keys.words_mut(), values.words_mut(), q.floats_mut()));
 }
 
 /// Of the row table, the page table, the turns, and queries, keys and values: the cache, and the queries.
 pub(super) fn store(
     consts: &Consts,
+    by_token: bool,
     (rows, pages, rotation, qkv): (&[u32], &[u32], &[f32], &[f32]),
     (keys, values, q): (&mut [u32], &mut [u32], &mut [f32]),
 ) {
@@ -121,7 +129,8 @@ pub(super) fn store(
                     let q = &mut q[(r * heads + head) * 2 * half..][..2 * half];
                     (q[i], q[half + i]) = (c as f32, d as f32);
                 } else {
-                    keys[((page * kv_heads + head - heads) * half + i) * page_len + token] = halves(c, d);
+                    let part = page * kv_heads + head - heads;
+                    keys[place_of_key(by_token, half, part, token, i)] = halves(c, d);
                 }
             }
         }
@@ -135,7 +144,7 @@ pub(super) fn test_rotation(b: &mut Builder, pairs: usize) -> usize {
     b.floats("rotation", &turns)
 }
 
-fn cases() -> Vec<Case> {
+fn cases(textures: bool) -> Vec<Case> {
     let case = |(heads, kv_heads, head_dim, pairs, layout): (usize, usize, usize, usize, Heads)| {
         let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, {pairs} pairs, {layout:?}");
         let mut b = Builder::new(&name);
@@ -143,13 +152,16 @@ fn cases() -> Vec<Case> {
             6,
             &[(0, 0, 0, NONE), (0, 1, 0, NONE), (0, 95, 1, NONE), (0, 63, 0, NONE), (0, 64, 1, NONE)],
         );
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0, textures);
         let qkv = b.normals("qkv", 6 * (heads + 2 * kv_heads) * head_dim);
         let table = test_rotation(&mut b, pairs);
         let q = b.output("q", 6 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));
         b.compare(indices[2], Compare::Halves(1e-6));
         b.case(name, move |r, buffers| {
+            if textures && !r.capabilities.textures {
+                return;
+            }
             r.pin(buffers[q]);
             let cache = cache.on(buffers, indices);
             let rotation = Rotation { table: buffers[table], pairs };
@@ -166,6 +178,8 @@ fn cases() -> Vec<Case> {
         (2, 2, 32, 16, Heads::ByHead),
         (2, 1, 16, 0, Heads::ByKind),
     ]
+    .into_iter()
+    .filter(|&(_, _, head_dim, ..)| !textures || head_dim % 8 == 0)
     .map(case)
-    .into()
+    .collect()
 }

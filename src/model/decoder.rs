@@ -300,14 +300,15 @@ fn rotation(
     if let Some((_, rotation)) = made.iter().find(|(other, _)| *other == rope) {
         return Ok(*rotation);
     }
-    let (angles, pairs) = match rope {
+    let (mut angles, pairs) = match rope {
         Some(rope) => {
             let factors = factors(rope, c, loader)?;
             (rope::rotation(rope, factors.as_deref(), loader.positions), rope.rotary_dim / 2)
         }
-        // Kernels want a table of two pairs at least, though they will not look at it.
-        None => (vec![0.0; 4], 0),
+        None => (Vec::new(), 0),
     };
+    // Kernels load two turns at a time, and want a table even where they will not look at it.
+    angles.resize(angles.len().next_multiple_of(4).max(4), 0.0);
     let rotation = Rotation { table: loader.table(&angles, "rotation")?, pairs };
     made.push((rope, rotation));
     Ok(rotation)

@@ -1,34 +1,35 @@
 // Causal attention over the paged cache, one lane a team of query heads of TILE neighbouring rows: for devices whose
 // workgroups are threads of a processor, where a barrier costs more than the arithmetic between two of them. The formula, and
-// what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE), and ALIKE (whether rows
-// are mostly of the same sequence as their neighbours). Keys and values lie in textures, both by token.
-// Follows slices.wgsl; share/; texels.wgsl.
+// what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE).
+// Follows slices.wgsl; query/.
 // Grid: (ROWS / TILE · HEADS / TEAM · SPLITS / WG).
 
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
-@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;   // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var keys: texture_2d<u32>;                // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(4) var values: texture_2d<u32>;              // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
+// Four words are loaded at a time.
+alias Words = vec4<u32>;
+
+fn place_of_word(at: u32) -> u32 {
+    return at / 4u;
+}
+
+fn with_word(before: Words, at: u32, word: u32) -> Words {
+    var words = before;
+    words[at % 4u] = word;
+    return words;
+}
 
 const TEAMS: u32 = HEADS / TEAM;
 const TILES: u32 = ROWS / TILE;
 const QUERIES: u32 = TILE * TEAM; // of row 0 all heads, and so on
-// Four pairs each. Arrays are as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in
-// memory.
-const FOURS: u32 = HALF / 4u;
+// In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in memory.
+const STEP: u32 = 8u;
+const STEPS: u32 = HALF / STEP;
 
-const_assert HALF % 4u == 0u && PAGE % 8u == 0u;
-
-// Whether eight lanes, whose rows are neighbours, load keys and values for each other.
-const TOGETHER: bool = ALIKE && SHARED && TILES % 8u == 0u;
+const_assert HALF % STEP == 0u && PAGE % 8u == 0u;
 
 const LOWEST: f32 = -3.0e38;
 
-// Pairs 4·j .. 4·j + 4 of a key or value that starts at a texel: the first of each, and the second.
-fn four_pairs(plane: texture_2d<u32>, start: u32, j: u32) -> array<vec4<f32>, 2> {
-    let words = texel_of(plane, start, j, FOURS);
+// Four pairs of halves: the first of each, and the second.
+fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
     let a = unpack2x16float(words.x);
     let b = unpack2x16float(words.y);
     let c = unpack2x16float(words.z);
@@ -36,21 +37,12 @@ fn four_pairs(plane: texture_2d<u32>, start: u32, j: u32) -> array<vec4<f32>, 2>
     return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
 }
 
-// Number c of four pairs of tokens t .. t + 4 of eight.
-fn of_four(pairs: array<vec4<f32>, 8>, t: u32, c: u32) -> vec4<f32> {
-    return vec4<f32>(pairs[t][c], pairs[t + 1u][c], pairs[t + 2u][c], pairs[t + 3u][c]);
-}
-
-fn sum_of(v: vec4<f32>) -> f32 {
-    return (v.x + v.y) + (v.z + v.w);
-}
-
 fn capped(s: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
 }
 
 @compute @workgroup_size(WG)
-fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // Neighbouring lanes take neighbouring rows, which mostly see the same keys.
     let item = id.x;
     let split = item / (TILES * TEAMS);
@@ -59,7 +51,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         return;
     }
     let first_row = item % TILES * TILE;
-    if !TOGETHER && TILE == 1u {
+    if TILE == 1u {
         // Of a short row most slices are empty, and nobody asks what they leave.
         let slice = slice_of(rows[first_row].position, split);
         if rows[first_row].sequence == NONE || slice.first >= slice.end {
@@ -67,17 +59,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         }
     }
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
-    var query: array<array<array<vec2<f32>, 4>, FOURS>, QUERIES>;
-    var sum: array<array<array<vec2<f32>, 4>, FOURS>, QUERIES>;
+    var query: array<array<array<vec2<f32>, STEP>, STEPS>, QUERIES>;
+    var sum: array<array<array<array<vec2<f32>, 4>, 2>, STEPS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;
-    for (var j = 0u; j < FOURS; j++) {
-        for (var h = 0u; h < QUERIES; h++) {
-            let at = ((first_row + h / TEAM) * HEADS + team * TEAM + h % TEAM) * 2u * FOURS + j;
-            let low = q[at] * SCALE;
-            let high = q[at + FOURS] * SCALE;
-            for (var c = 0u; c < 4u; c++) {
-                query[h][j][c] = vec2<f32>(low[c], high[c]);
+    for (var j = 0u; j < STEPS; j++) {
+        for (var half = 0u; half < 2u; half++) {
+            for (var h = 0u; h < QUERIES; h++) {
+                let pairs_ = query_pairs(first_row + h / TEAM, team * TEAM + h % TEAM, j * STEP + half * 4u);
+                for (var c = 0u; c < 4u; c++) {
+                    query[h][j][half * 4u + c] = vec2<f32>(pairs_[0][c], pairs_[1][c]) * SCALE;
+                }
             }
         }
     }
@@ -91,9 +83,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         for (var t = 0u; t < TILE; t++) {
             let its = rows[first_row + t].sequence;
             sequence = select(sequence, min(sequence, its), its >= least);
-        }
-        if TOGETHER {
-            sequence = least_of_all(sequence);
         }
         if sequence == NONE {
             break;
@@ -111,56 +100,29 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 }
             }
         }
-        if TOGETHER {
-            all = vec2<u32>(least_of_all(all.x), NONE - least_of_all(NONE - all.y));
+        if APPEND && all.x < all.y && all.y == rows[first_row].position + 1u {
+            append(first_row, kv_head, 0u, 1u);
         }
-        // Eight keys at a time, which are in one page, so that sums seldom fade. Of keys that nobody sees nothing is loaded:
+        // Eight keys at a time, which are in one page: what is loaded and stored of queries and sums serves them all. Scores
+        // of those that nobody sees do not count, and instead of their values the nearest that somebody sees weigh nothing:
         // nothing times what a page held before need not be nothing.
         for (var eight = all.x / 8u * 8u; eight < all.y; eight += 8u) {
-            let page = (pages[sequence * MAX_PAGES + eight / PAGE] * KV_HEADS + kv_head) * PAGE;
-            let near = eight + vec4<u32>(0u, 1u, 2u, 3u);
-            let far = near + 4u;
-            // Those that are loaded. Where lanes load for each other, instead of those that nobody sees the nearest.
-            let begin = max(eight, all.x);
-            let end = min(eight + 8u, all.y);
-            let own = (page + clamp(eight + lane.id, begin, end - 1u) % PAGE) * FOURS;
+            let page = pages[sequence * MAX_PAGES + eight / PAGE] * KV_HEADS + kv_head;
+            let k = (page * HALF * PAGE + eight % PAGE) / 8u;
             var score: array<array<vec4<f32>, 2>, QUERIES>;
-            if TOGETHER {
-                for (var j = 0u; j < FOURS; j++) {
-                    let pairs = four_pairs(keys, own, j);
-                    let first = share_vectors(pairs[0]);
-                    let second = share_vectors(pairs[1]);
-                    // Number by number of all tokens: more would not stay in registers.
-                    for (var c = 0u; c < 4u; c++) {
-                        for (var half = 0u; half < 2u; half++) {
-                            let low = of_four(first, half * 4u, c);
-                            let high = of_four(second, half * 4u, c);
-                            for (var h = 0u; h < QUERIES; h++) {
-                                score[h][half] += query[h][j][c].x * low + query[h][j][c].y * high;
-                            }
+            for (var j = 0u; j < STEPS; j++) {
+                for (var half = 0u; half < 2u; half++) {
+                    for (var i = 0u; i < STEP; i++) {
+                        let place = k + (j * STEP + i) * (PAGE / 8u);
+                        let pairs = four_pairs(keys[place * 2u + half]);
+                        for (var h = 0u; h < QUERIES; h++) {
+                            score[h][half] += query[h][j][i].x * pairs[0] + query[h][j][i].y * pairs[1];
                         }
-                    }
-                }
-            } else {
-                // One after the other: as many at once would be more code than processors keep close.
-                for (var key = begin; key < end; key++) {
-                    let start = (page + key % PAGE) * FOURS;
-                    var products: array<vec2<f32>, QUERIES>;
-                    for (var j = 0u; j < FOURS; j++) {
-                        let pairs = four_pairs(keys, start, j);
-                        for (var c = 0u; c < 4u; c++) {
-                            for (var h = 0u; h < QUERIES; h++) {
-                                products[h] += query[h][j][c] * vec2<f32>(pairs[0][c], pairs[1][c]);
-                            }
-                        }
-                    }
-                    for (var h = 0u; h < QUERIES; h++) {
-                        let its = vec4<f32>(products[h].x + products[h].y);
-                        score[h][0] = select(score[h][0], its, near == vec4<u32>(key));
-                        score[h][1] = select(score[h][1], its, far == vec4<u32>(key));
                     }
                 }
             }
+            let near = eight + vec4<u32>(0u, 1u, 2u, 3u);
+            let far = near + 4u;
             var weight: array<array<vec4<f32>, 2>, QUERIES>;
             for (var h = 0u; h < QUERIES; h++) {
                 let mine = seen[h / TEAM];
@@ -173,50 +135,45 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 if most > maximum[h] {
                     let fade = exp(maximum[h] - most);
                     total[h] *= fade;
-                    for (var j = 0u; j < FOURS; j++) {
-                        for (var c = 0u; c < 4u; c++) {
-                            sum[h][j][c] *= fade;
+                    for (var j = 0u; j < STEPS; j++) {
+                        for (var half = 0u; half < 2u; half++) {
+                            for (var c = 0u; c < 4u; c++) {
+                                sum[h][j][half][c] *= fade;
+                            }
                         }
                     }
                     maximum[h] = most;
                 }
                 weight[h][0] = select(vec4<f32>(), exp(near_score - maximum[h]), near_inside);
                 weight[h][1] = select(vec4<f32>(), exp(far_score - maximum[h]), far_inside);
-                total[h] += sum_of(weight[h][0] + weight[h][1]);
+                let both = weight[h][0] + weight[h][1];
+                total[h] += (both.x + both.y) + (both.z + both.w);
             }
-            if TOGETHER {
-                for (var j = 0u; j < FOURS; j++) {
-                    let pairs = four_pairs(values, own, j);
-                    let first = share_vectors(pairs[0]);
-                    let second = share_vectors(pairs[1]);
+            let v = page * PAGE;
+            let near_token = clamp(near, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
+            let far_token = clamp(far, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;
+            for (var j = 0u; j < STEPS; j++) {
+                for (var half = 0u; half < 2u; half++) {
+                    let to = (v + near_token) * STEPS + j;
+                    let further = (v + far_token) * STEPS + j;
+                    let a = values[to.x * 2u + half];
+                    let b = values[to.y * 2u + half];
+                    let d = values[to.z * 2u + half];
+                    let e = values[to.w * 2u + half];
+                    let f = values[further.x * 2u + half];
+                    let g = values[further.y * 2u + half];
+                    let m = values[further.z * 2u + half];
+                    let n = values[further.w * 2u + half];
                     for (var c = 0u; c < 4u; c++) {
-                        var pair: array<vec2<f32>, 8>;
-                        for (var t = 0u; t < 8u; t++) {
-                            pair[t] = vec2<f32>(first[t][c], second[t][c]);
-                        }
+                        let pair = array<vec2<f32>, 8>(
+                            unpack2x16float(a[c]), unpack2x16float(b[c]), unpack2x16float(d[c]),
+                            unpack2x16float(e[c]), unpack2x16float(f[c]), unpack2x16float(g[c]),
+                            unpack2x16float(m[c]), unpack2x16float(n[c]));
                         for (var h = 0u; h < QUERIES; h++) {
                             let w = weight[h][0];
                             let u = weight[h][1];
-                            sum[h][j][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3] + u.x * pair[4]
-                                + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
-                        }
-                    }
-                }
-            } else {
-                for (var key = begin; key < end; key++) {
-                    let start = (page + key % PAGE) * FOURS;
-                    var its: array<f32, QUERIES>;
-                    for (var h = 0u; h < QUERIES; h++) {
-                        its[h] = sum_of(
-                            select(vec4<f32>(), weight[h][0], near == vec4<u32>(key))
-                                + select(vec4<f32>(), weight[h][1], far == vec4<u32>(key)));
-                    }
-                    for (var j = 0u; j < FOURS; j++) {
-                        let pairs = four_pairs(values, start, j);
-                        for (var c = 0u; c < 4u; c++) {
-                            for (var h = 0u; h < QUERIES; h++) {
-                                sum[h][j][c] += its[h] * vec2<f32>(pairs[0][c], pairs[1][c]);
-                            }
+                            sum[h][j][half][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
+                                + u.x * pair[4] + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
                         }
                     }
                 }
@@ -231,10 +188,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             if slice.first < slice.end {
                 let to = place_of(r, team * TEAM + h % TEAM, split);
                 let scale = select(1.0, 1.0 / total[h], SPLITS == 1u);
-                for (var j = 0u; j < FOURS; j++) {
-                    for (var c = 0u; c < 4u; c++) {
-                        out[to + j * 4u + c] = sum[h][j][c].x * scale;
-                        out[to + HALF + j * 4u + c] = sum[h][j][c].y * scale;
+                for (var j = 0u; j < STEPS; j++) {
+                    for (var half = 0u; half < 2u; half++) {
+                        for (var c = 0u; c < 4u; c++) {
+                            let i = to + (j * 2u + half) * 4u + c;
+                            out[i] = sum[h][j][half][c].x * scale;
+                            out[i + HALF] = sum[h][j][half][c].y * scale;
+                        }
                     }
                 }
                 if SPLITS > 1u {

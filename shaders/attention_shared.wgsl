@@ -13,6 +13,16 @@
 // (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), TILE, SPLITS, WG.
 // Grid: (HEADS / TEAM, rows / TILE, SPLITS).
 
+alias Words = u32;
+
+fn place_of_word(at: u32) -> u32 {
+    return at;
+}
+
+fn with_word(before: Words, at: u32, word: u32) -> Words {
+    return word;
+}
+
 const LOWEST: f32 = -3.0e38;
 const SPAN: u32 = min(max(HALF / 4u, 4u), WG); // lanes that share the keys of one slice
 const SLICES: u32 = WG / SPAN;                 // slices of the keys that are summed side by side

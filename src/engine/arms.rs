@@ -47,7 +47,7 @@ impl Engine {
                 window: shape.window,
                 max_pages: self.plan.max_pages,
                 pages: self.page_table,
-                textures: Cache::in_textures(shape.head_dim, self.executor.capabilities()),
+                way: Cache::way(shape.head_dim, self.executor.capabilities()),
                 keys: self.executor.create(bytes, "keys")?,
                 values: self.executor.create(bytes, "values")?,
             });

@@ -5,7 +5,6 @@ use super::pages::Claim;
 use super::{Engine, Head, NONE, PREFILL, Row};
 use crate::error::Result;
 use crate::format::unpair;
-use crate::kernels::Cache;
 use crate::kernels::attention::{PAGE, place_of_key};
 
 /// The attention of one layer to a text: `[heads][rows]`, of each row the weights of keys `0..=row`.
@@ -45,8 +44,8 @@ impl Engine {
         let pages = self.pages.held(0).to_vec();
         let mut layers = Vec::with_capacity(stores.len());
         for (layer, q) in queries.iter().enumerate() {
-            let Cache { keys, textures: by_token, .. } = self.arms[self.selected].caches[layer];
-            let ticket = self.executor.read(keys.whole())?;
+            let cache = self.arms[self.selected].caches[layer];
+            let ticket = self.executor.read(cache.keys.whole())?;
             let bytes = self.executor.finish(ticket).await?;
             let keys: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
             let shape = shapes[layer];
@@ -55,7 +54,7 @@ impl Engine {
                 let q = &q[(row * shape.heads + head) * 2 * half..][..2 * half];
                 let score = |key: usize| -> f64 {
                     let part = pages[key / PAGE] as usize * shape.kv_heads + head / group;
-                    let place = |i| place_of_key(by_token, half, part, key % PAGE, i);
+                    let place = |i| place_of_key(cache.by_token(), half, part, key % PAGE, i);
                     let dot = |i: usize| {
                         let [a, b] = unpair(keys[place(i)]).map(f64::from);
                         f64::from(q[i]) * a + f64::from(q[half + i]) * b

@@ -22,17 +22,32 @@ pub const SHARED: Kernel = Kernel {
     access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Reduction,
     twin: |call| twin(call, false),
-    cases: || cases(false),
+    cases: || cases(Way::Shared),
 };
 
-/// A lane a team of query heads, keys and values in textures: for devices whose workgroups are threads of a processor.
+/// A lane a team of query heads: for devices whose workgroups are threads of a processor.
 pub const LANE: Kernel = Kernel {
     name: "attention_lane",
-    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_lane.wgsl")],
+    wgsl: &[
+        wgsl!("soft_cap.wgsl"),
+        wgsl!("slices.wgsl"),
+        wgsl!("query/given.wgsl"),
+        wgsl!("attention_lane.wgsl"),
+    ],
+    access: &[Access::Read, Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite],
+    needs: Needs::Nothing,
+    twin: |call| twin(call, false),
+    cases: || cases(Way::Lane),
+};
+
+/// The same with keys and values in textures.
+pub const TEXELS: Kernel = Kernel {
+    name: "attention_texels",
+    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_texels.wgsl")],
     access: &[Access::Read, Access::Read, Access::Read, Access::Texture, Access::Texture, Access::ReadWrite],
     needs: Needs::Sharing,
     twin: |call| twin(call, true),
-    cases: || cases(true),
+    cases: || cases(Way::Texels),
 };
 
 /// Puts slices of the keys together.
@@ -71,14 +86,25 @@ const LANE_TILE: usize = 2;
 /// them, and take longer for twice as many than for twice as many kernels.
 const LANE_PAIRS: usize = 256;
 
-/// Sizes of heads of `attention_lane` are multiples of this: it loads four pairs at a time.
-const LANE_STEP: usize = 8;
+/// Sizes of heads of `attention_lane` and `attention_texels` are multiples of this: eight pairs are loaded at a time.
+pub(super) const LANE_STEP: usize = 16;
 
 /// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
 
 /// Tokens of a page of the cache. It divides the workgroup's size, and a row of it is one memory line on most devices.
 pub const PAGE: usize = 32;
+
+/// How attention reads keys and values, and where they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By workgroups, from buffers: `attention_shared`.
+    Shared,
+    /// By lanes, from buffers: `attention_lane`.
+    Lane,
+    /// By lanes, from textures, keys by token as values are: `attention_texels`.
+    Texels,
+}
 
 /// Keys and values of one layer, in pages that sequences own through a page table.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +121,8 @@ pub struct Cache {
     pub max_pages: usize,
     /// `[sequences, max_pages]`
     pub pages: Buffer,
-    /// Whether keys and values lie in textures, keys by token too: [`Cache::in_textures`].
-    pub textures: bool,
+    /// How it is read: [`Cache::way`].
+    pub way: Way,
     /// `[pages, kv_heads, head_dim / 2, PAGE]` pairs of halves, those that rotate together; by token
     /// `[pages, kv_heads, PAGE, head_dim / 2]`.
     pub keys: Buffer,
@@ -115,14 +141,25 @@ impl Cache {
             .u32("WG", wg)
     }
 
-    /// Whether keys and values of heads of this size are to lie in textures, whose texels are four pairs.
-    pub fn in_textures(head_dim: usize, device: &Capabilities) -> bool {
-        device.textures && head_dim.is_multiple_of(LANE_STEP)
+    /// How heads of this size are best read. Textures pay where lanes are eight or more: SwiftShader, whose lanes are four, takes
+    /// twice as long with them.
+    pub fn way(head_dim: usize, device: &Capabilities) -> Way {
+        let eight = device.subgroups.is_some_and(|(least, _)| least >= 8);
+        match device.software && head_dim.is_multiple_of(LANE_STEP) {
+            true if device.textures && eight => Way::Texels,
+            true => Way::Lane,
+            false => Way::Shared,
+        }
+    }
+
+    /// Whether a key's words lie side by side.
+    pub fn by_token(&self) -> bool {
+        self.way == Way::Texels
     }
 
     /// Query heads that share what is loaded.
     pub(super) fn team(&self) -> usize {
-        team(self.heads / self.kv_heads, self.textures)
+        team(self.heads / self.kv_heads, self.way)
     }
 
     /// Bytes that `tokens` keys (or values) of one layer take.
@@ -173,7 +210,7 @@ impl Recorder<'_> {
     /// How many of so many rows are taken at a time, and in how many slices of the keys.
     pub(super) fn attention_way(&self, capacity: usize, prompt: bool, cache: &Cache) -> (usize, usize) {
         let team = cache.team();
-        let (most, enough) = match cache.textures {
+        let (most, enough) = match cache.way != Way::Shared {
             true => (LANE_TILE.min(LANE_PAIRS / (team * cache.head_dim / 2)), lanes()),
             false => (MAX_TEAM / team, SHARED_ITEMS),
         };
@@ -196,16 +233,24 @@ impl Recorder<'_> {
             1 => out,
             _ => self.temporary(capacity * cache.heads * splits * (cache.head_dim + 2), "slices"),
         };
-        let (lane, team) = (cache.textures, cache.team());
+        let (lane, team) = (cache.way != Way::Shared, cache.team());
         let consts = cache.consts(if lane { LANES } else { WG });
         let consts =
             consts.u32("WINDOW", cache.window).u32("TEAM", team).u32("TILE", tile).u32("SPLITS", splits);
         let consts = scores.consts(consts);
         let (kernel, consts, asked) = match queries {
-            Queries::Given(q) => (if lane { &LANE } else { &SHARED }, consts, vec![q]),
+            Queries::Given(q) => {
+                let kernel = match cache.way {
+                    Way::Shared => &SHARED,
+                    Way::Lane => &LANE,
+                    Way::Texels => &TEXELS,
+                };
+                (kernel, consts, vec![q])
+            }
             Queries::Made { qkv, heads, rotation } => {
                 let consts = heads.consts(rotation.consts(consts));
-                (&attention_append::KERNEL, consts, vec![rotation.table, qkv])
+                let kernel = if lane { &attention_append::LANE } else { &attention_append::SHARED };
+                (kernel, consts, vec![rotation.table, qkv])
             }
         };
         let cached = [cache.keys, cache.values, slices];
@@ -237,8 +282,8 @@ impl Recorder<'_> {
 }
 
 /// Query heads that share what is loaded, of those that share a key.
-fn team(heads: usize, lane: bool) -> usize {
-    let most = if lane { LANE_TEAM } else { MAX_TEAM };
+fn team(heads: usize, way: Way) -> usize {
+    let most = if way == Way::Shared { MAX_TEAM } else { LANE_TEAM };
     (1..=most).rev().find(|n| heads.is_multiple_of(*n)).unwrap_or(1)
 }
 
@@ -343,7 +388,7 @@ pub(super) fn test_cache(
     kv_heads: usize,
     head_dim: usize,
     window: usize,
-    textures: bool,
+    way: Way,
 ) -> (Cache, [usize; 3]) {
     let pages = b.words("pages", vec![5, 0, 2, 7, 1, 4]);
     let mut halves = |name| {
@@ -354,17 +399,7 @@ pub(super) fn test_cache(
     let indices = [pages, halves("keys"), halves("values")];
     let none = Buffer { id: 0, len: 0, name: "" };
     (
-        Cache {
-            heads,
-            kv_heads,
-            head_dim,
-            window,
-            max_pages: 3,
-            pages: none,
-            textures,
-            keys: none,
-            values: none,
-        },
+        Cache { heads, kv_heads, head_dim, window, max_pages: 3, pages: none, way, keys: none, values: none },
         indices,
     )
 }
@@ -378,7 +413,7 @@ fn test_rows(b: &mut Builder) -> usize {
     b.rows(16, &used)
 }
 
-fn cases(lane: bool) -> Vec<Case> {
+fn cases(way: Way) -> Vec<Case> {
     let case = |((heads, kv_heads, head_dim, window, cap), tile, splits): (
         (usize, usize, usize, usize, f32),
         usize,
@@ -389,12 +424,12 @@ fn cases(lane: bool) -> Vec<Case> {
         );
         let mut b = Builder::new(&name);
         let rows = test_rows(&mut b);
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, lane);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, way);
         let q = b.normals("q", 16 * heads * head_dim);
         let out = b.output("attention", 16 * heads * head_dim, F32);
         b.case(name, move |r, buffers| {
             let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
-            if lane && !r.capabilities.textures {
+            if way == Way::Texels && !r.capabilities.textures {
                 return;
             }
             let cache = cache.on(buffers, indices);
@@ -432,8 +467,9 @@ fn cases(lane: bool) -> Vec<Case> {
     // A lane with many pairs takes long to compile, and is made of the same loops as one with few.
     let fits =
         |&((heads, kv_heads, head_dim, ..), tile, _): &((usize, usize, usize, usize, f32), usize, usize)| {
-            let queries = tile * team(heads / kv_heads, lane);
-            !lane || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
+            let queries = tile * team(heads / kv_heads, way);
+            way == Way::Shared
+                || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
         };
     whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled).filter(fits).map(case).collect()
 }
@@ -445,7 +481,7 @@ fn merge_cases() -> Vec<Case> {
             let mut b = Builder::new(&name);
             let rows = test_rows(&mut b);
             let (heads, head_dim) = (5, 16);
-            let (cache, indices) = test_cache(&mut b, heads, 1, head_dim, window, false);
+            let (cache, indices) = test_cache(&mut b, heads, 1, head_dim, window, Way::Shared);
             // Totals of weights are above 0.
             let floats: Vec<f32> =
                 (0..16 * heads * splits * (head_dim + 2)).map(|_| b.normal().abs() + 0.1).collect();

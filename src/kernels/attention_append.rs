@@ -1,13 +1,14 @@
 //! Attention that turns queries and keys, and puts keys and values into the cache, itself: for rows each of which is the last of
 //! a sequence of its own.
 
-use super::attention::{Queries, attend, test_cache};
+use super::attention::{LANE_STEP, Queries, Way, attend, test_cache};
 use super::case::{Builder, Compare, F32};
 use super::rope_store::{store, test_rotation};
 use super::{Access, Cache, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, wgsl};
 use crate::recording::{Buffer, Recorder};
 
-pub const KERNEL: Kernel = Kernel {
+/// Queries in workgroup memory: for GPUs.
+pub const SHARED: Kernel = Kernel {
     name: "attention_shared_append",
     wgsl: &[
         wgsl!("soft_cap.wgsl"),
@@ -16,19 +17,37 @@ pub const KERNEL: Kernel = Kernel {
         wgsl!("query/made.wgsl"),
         wgsl!("attention_shared.wgsl"),
     ],
-    access: &[
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::Read,
-        Access::ReadWrite,
-        Access::ReadWrite,
-        Access::ReadWrite,
-    ],
+    access: ACCESS,
     needs: Needs::Reduction,
     twin,
-    cases,
+    cases: || cases(Way::Shared),
 };
+
+/// A lane a team of query heads: for devices whose workgroups are threads of a processor.
+pub const LANE: Kernel = Kernel {
+    name: "attention_lane_append",
+    wgsl: &[
+        wgsl!("soft_cap.wgsl"),
+        wgsl!("slices.wgsl"),
+        wgsl!("pairs.wgsl"),
+        wgsl!("query/made.wgsl"),
+        wgsl!("attention_lane.wgsl"),
+    ],
+    access: ACCESS,
+    needs: Needs::Nothing,
+    twin,
+    cases: || cases(Way::Lane),
+};
+
+const ACCESS: &[Access] = &[
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::Read,
+    Access::ReadWrite,
+    Access::ReadWrite,
+    Access::ReadWrite,
+];
 
 impl Recorder<'_> {
     /// [`rope_and_store`](Recorder::rope_and_store) and [`attention`](Recorder::attention) at once, of rows that are of
@@ -46,7 +65,7 @@ impl Recorder<'_> {
         // both written and read.
         let fours = (cache.head_dim / 2).is_multiple_of(4) && rotation.pairs.is_multiple_of(4);
         let alone = cache.team() == cache.heads / cache.kv_heads;
-        if !fours || !alone || cache.textures {
+        if !fours || !alone || cache.way == Way::Texels {
             return None;
         }
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
@@ -80,7 +99,7 @@ struct Shape {
     positions: [u32; 2],
 }
 
-fn cases() -> Vec<Case> {
+fn cases(way: Way) -> Vec<Case> {
     let plain = Shape {
         heads: 9,
         kv_heads: 3,
@@ -102,7 +121,7 @@ fn cases() -> Vec<Case> {
         let mut b = Builder::new(&name);
         let [first, second] = positions;
         let rows = b.rows(4, &[(0, first, 0, NONE), (0, 0, NONE, NONE), (0, second, 1, NONE)]);
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, false);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, way);
         let qkv = b.normals("qkv", 4 * (heads + 2 * kv_heads) * head_dim);
         let table = test_rotation(&mut b, pairs);
         let out = b.output("attention", 4 * heads * head_dim, F32);
@@ -128,6 +147,8 @@ fn cases() -> Vec<Case> {
         Shape { heads: 4, kv_heads: 1, head_dim: 48, pairs: 24, splits: 8, ..plain },
         Shape { heads: 2, kv_heads: 2, head_dim: 16, pairs: 0, ..plain },
     ]
+    .into_iter()
+    .filter(|shape| way == Way::Shared || shape.head_dim.is_multiple_of(LANE_STEP))
     .map(case)
-    .into()
+    .collect()
 }

@@ -1,6 +1,6 @@
 //! Rotary position embedding, and keys and values appended to the cache.
 
-use super::attention::{place_of_key, test_cache};
+use super::attention::{Way, place_of_key, test_cache};
 use super::case::{Builder, Compare, F32};
 use super::twin::active;
 use super::{Access, Cache, Case, Invocation, Kernel, NONE, Needs, wgsl};
@@ -15,7 +15,7 @@ pub const WORDS: Kernel = Kernel {
     access: &access(Access::ReadWrite),
     needs: Needs::Nothing,
     twin: |call| twin(call, false),
-    cases: || cases(false),
+    cases: || cases(Way::Shared),
 };
 
 /// Keys and values in textures.
@@ -25,7 +25,7 @@ pub const TEXELS: Kernel = Kernel {
     access: &access(Access::TextureWrite),
     needs: Needs::Nothing,
     twin: |call| twin(call, true),
-    cases: || cases(true),
+    cases: || cases(Way::Texels),
 };
 
 const fn access(cache: Access) -> [Access; 7] {
@@ -81,7 +81,7 @@ impl Recorder<'_> {
         let consts = heads.consts(rotation.consts(cache.consts(WG)));
         let bindings = [rows, cache.pages, rotation.table, qkv, cache.keys, cache.values, q].map(Into::into);
         let pairs = (cache.heads + 2 * cache.kv_heads) * half;
-        let kernel = if cache.textures { &TEXELS } else { &WORDS };
+        let kernel = if cache.way == Way::Texels { &TEXELS } else { &WORDS };
         self.dispatch(kernel.name, consts, bindings, [(pairs / each).div_ceil(WG), capacity, 1]);
         q
     }
@@ -144,7 +144,7 @@ pub(super) fn test_rotation(b: &mut Builder, pairs: usize) -> usize {
     b.floats("rotation", &turns)
 }
 
-fn cases(textures: bool) -> Vec<Case> {
+fn cases(way: Way) -> Vec<Case> {
     let case = |(heads, kv_heads, head_dim, pairs, layout): (usize, usize, usize, usize, Heads)| {
         let name = format!("{heads} heads, {kv_heads} kv heads of {head_dim}, {pairs} pairs, {layout:?}");
         let mut b = Builder::new(&name);
@@ -152,14 +152,14 @@ fn cases(textures: bool) -> Vec<Case> {
             6,
             &[(0, 0, 0, NONE), (0, 1, 0, NONE), (0, 95, 1, NONE), (0, 63, 0, NONE), (0, 64, 1, NONE)],
         );
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0, textures);
+        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, 0, way);
         let qkv = b.normals("qkv", 6 * (heads + 2 * kv_heads) * head_dim);
         let table = test_rotation(&mut b, pairs);
         let q = b.output("q", 6 * heads * head_dim, F32);
         b.compare(indices[1], Compare::Halves(1e-6));
         b.compare(indices[2], Compare::Halves(1e-6));
         b.case(name, move |r, buffers| {
-            if textures && !r.capabilities.textures {
+            if way == Way::Texels && !r.capabilities.textures {
                 return;
             }
             r.pin(buffers[q]);
@@ -179,7 +179,7 @@ fn cases(textures: bool) -> Vec<Case> {
         (2, 1, 16, 0, Heads::ByKind),
     ]
     .into_iter()
-    .filter(|&(_, _, head_dim, ..)| !textures || head_dim % 8 == 0)
+    .filter(|&(_, _, head_dim, ..)| way != Way::Texels || head_dim % 8 == 0)
     .map(case)
     .collect()
 }

@@ -30,7 +30,8 @@ fn bench(c: &mut Criterion) {
         executor.upload(pages, 0, bytemuck::cast_slice(&table)).unwrap();
         // Of zeros: what they hold does not change how long it takes.
         let [keys, values] = ["keys", "values"].map(|name| executor.create(bytes, name).unwrap());
-        let cache = Cache { heads, kv_heads, head_dim, window: 0, max_pages, pages, keys, values };
+        let way = Cache::way(head_dim, &capabilities);
+        let cache = Cache { heads, kv_heads, head_dim, window: 0, max_pages, pages, way, keys, values };
         group.throughput(Throughput::Bytes(2 * bytes));
         for capacity in [1usize, 64] {
             let rows = executor.create(capacity as u64 * 32, "rows").unwrap();

@@ -8,7 +8,7 @@
 // Where NORM, T is 1, and x is normed on the way: y is the weight of the norm. See norm.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
-// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; words/; share/; norm.wgsl; outputs.wgsl; a format.
+// T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; floats/; share/; norm.wgsl; outputs.wgsl; a format.
 // Grid: (lanes / WG, WINDOWS).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;

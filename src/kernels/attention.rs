@@ -69,27 +69,27 @@ const MAX_TEAM: usize = 8;
 /// Most slices of a row's keys.
 const MAX_SPLITS: usize = 32;
 
-/// Workgroups of `attention_lane` that keep a thread of a processor busy, and share the work evenly enough.
+/// Workgroups of lanes that keep a thread of a processor busy, and share the work evenly enough.
 const GROUPS_A_THREAD: usize = 3;
 
 /// Workgroups of `attention_shared` that keep a GPU busy: two for each core of a large one.
 const SHARED_ITEMS: usize = 256;
 
-/// Query heads of a lane of `attention_lane`, of each of its rows.
+/// Query heads of a lane, of each of its rows.
 const LANE_TEAM: usize = 4;
 
-/// Most rows of a lane of `attention_lane`. Twice as many are a fifth faster on llvmpipe, and take it three times as long to
+/// Most rows of a lane. Twice as many are a fifth faster on llvmpipe, and take it three times as long to
 /// compile.
 const LANE_TILE: usize = 2;
 
-/// Most pairs of numbers that a lane of `attention_lane` keeps of the queries of several rows: compilers unroll loops over
+/// Most pairs of numbers that a lane keeps of the queries of several rows: compilers unroll loops over
 /// them, and take longer for twice as many than for twice as many kernels.
 const LANE_PAIRS: usize = 256;
 
 /// Sizes of heads of `attention_lane` and `attention_texels` are multiples of this: eight pairs are loaded at a time.
 pub(super) const LANE_STEP: usize = 16;
 
-/// Lanes of a workgroup of `attention_lane`: few, so that all of a processor's threads have some.
+/// Lanes of a workgroup where a lane has queries of its own: few, so that all of a processor's threads have some.
 const LANES: usize = 8;
 
 /// Tokens of a page of the cache. It divides the workgroup's size, and a row of it is one memory line on most devices.

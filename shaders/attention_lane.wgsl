@@ -30,10 +30,10 @@ const LOWEST: f32 = -3.0e38;
 
 // Four pairs of halves: the first of each, and the second.
 fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
-    let a = unpack2x16float(words.x);
-    let b = unpack2x16float(words.y);
-    let c = unpack2x16float(words.z);
-    let d = unpack2x16float(words.w);
+    let a = two_halves(words.x);
+    let b = two_halves(words.y);
+    let c = two_halves(words.z);
+    let d = two_halves(words.w);
     return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
 }
 
@@ -166,9 +166,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     let n = values[further.w * 2u + half];
                     for (var c = 0u; c < 4u; c++) {
                         let pair = array<vec2<f32>, 8>(
-                            unpack2x16float(a[c]), unpack2x16float(b[c]), unpack2x16float(d[c]),
-                            unpack2x16float(e[c]), unpack2x16float(f[c]), unpack2x16float(g[c]),
-                            unpack2x16float(m[c]), unpack2x16float(n[c]));
+                            two_halves(a[c]), two_halves(b[c]), two_halves(d[c]),
+                            two_halves(e[c]), two_halves(f[c]), two_halves(g[c]),
+                            two_halves(m[c]), two_halves(n[c]));
                         for (var h = 0u; h < QUERIES; h++) {
                             let w = weight[h][0];
                             let u = weight[h][1];

@@ -115,10 +115,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
                         words[four] = vec4<u32>(keys[place], keys[place + PAGE], keys[place + 2u * PAGE], keys[place + 3u * PAGE]);
                     }
                     for (var four = 0u; four < KEY_WORDS / 4u; four++) {
-                        let a = unpack2x16float(words[four].x);
-                        let b = unpack2x16float(words[four].y);
-                        let c = unpack2x16float(words[four].z);
-                        let d = unpack2x16float(words[four].w);
+                        let a = two_halves(words[four].x);
+                        let b = two_halves(words[four].y);
+                        let c = two_halves(words[four].z);
+                        let d = two_halves(words[four].w);
                         let low = vec4<f32>(a.x, b.x, c.x, d.x);
                         let high = vec4<f32>(a.y, b.y, c.y, d.y);
                         for (var h = 0u; h < QUERIES; h++) {
@@ -161,7 +161,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
                         for (var h = 0u; h < QUERIES; h++) {
                             let p = select(0.0, weight[(start + min(one, count - 1u)) * QUERIES + h], one < count);
                             for (var j = 0u; j < PAIRS; j++) {
-                                sum[h * PAIRS + j] += p * unpack2x16float(value[v][j]);
+                                sum[h * PAIRS + j] += p * two_halves(value[v][j]);
                             }
                         }
                     }

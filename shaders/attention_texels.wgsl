@@ -29,10 +29,10 @@ const LOWEST: f32 = -3.0e38;
 // Pairs 4·j .. 4·j + 4 of a key or value that starts at a texel: the first of each, and the second.
 fn four_pairs(plane: texture_2d<u32>, start: u32, j: u32) -> array<vec4<f32>, 2> {
     let words = texel_of(plane, start, j, FOURS);
-    let a = unpack2x16float(words.x);
-    let b = unpack2x16float(words.y);
-    let c = unpack2x16float(words.z);
-    let d = unpack2x16float(words.w);
+    let a = two_halves(words.x);
+    let b = two_halves(words.y);
+    let c = two_halves(words.z);
+    let d = two_halves(words.w);
     return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
 }
 

@@ -29,6 +29,10 @@ var<private> kept: array<vec4<f32>, WEIGHTS + select(Q * CHUNK, Q, T == 1u)>;
 
 var<private> groups: array<Group, Q>;
 
+// Where quad q is, worked out once: compilers do not move that out of a loop.
+var<private> tiles: array<u32, Q>;
+var<private> places: array<u32, Q>;
+
 // All bits of number i in lane i of four, else none.
 var<private> own: array<u32, 4>;
 
@@ -46,9 +50,8 @@ fn four(mine: f32) -> vec4<f32> {
 }
 
 // One row of W after the other, so that what is between a sum and the next is soon done with.
-fn dot_codes(q: u32, quad: u32, block: u32, a: vec4<f32>, b: vec4<f32>) {
-    let place = min(quad + q, LAST_QUAD);
-    var words = load_words(place >> 4u, place & 15u, block);
+fn dot_codes(q: u32, block: u32, a: vec4<f32>, b: vec4<f32>) {
+    var words = load_words(tiles[q], places[q], block);
     dot_codes_of(q, &words, 0u, a, b);
     dot_codes_of(q, &words, 1u, a, b);
     dot_codes_of(q, &words, 2u, a, b);
@@ -63,14 +66,13 @@ fn dot_codes_of(q: u32, words: ptr<function, Words>, j: u32, a: vec4<f32>, b: ve
         + one_code(words, j, 6u) * b.z + one_code(words, j, 7u) * b.w;
 }
 
-fn finish_codes(q: u32, quad: u32, g: u32, total: f32) {
-    let place = min(quad + q, LAST_QUAD);
-    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(place >> 4u, place & 15u, g));
+fn finish_codes(q: u32, g: u32, total: f32) {
+    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(tiles[q], places[q], g));
     kept[WEIGHTS + q] = vec4<f32>();
 }
 
 // For one row of x: by codes, each of which serves once.
-fn add_codes(quad: u32, at: u32) {
+fn add_codes(at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
         var total: f32;
         let end = min((g + 1u) * GROUP, K) / 8u;
@@ -80,22 +82,22 @@ fn add_codes(quad: u32, at: u32) {
             total += first + second;
             let a = four(first) * ALIGN_A;
             let b = four(second) * ALIGN_B;
-            dot_codes(0u, quad, block, a, b);
-            if Q > 1u { dot_codes(1u, quad, block, a, b); }
-            if Q > 2u { dot_codes(2u, quad, block, a, b); }
-            if Q > 3u { dot_codes(3u, quad, block, a, b); }
+            dot_codes(0u, block, a, b);
+            if Q > 1u { dot_codes(1u, block, a, b); }
+            if Q > 2u { dot_codes(2u, block, a, b); }
+            if Q > 3u { dot_codes(3u, block, a, b); }
         }
         let two = total + quadSwapX(total);
         let all = two + quadSwapY(two);
-        finish_codes(0u, quad, g, all);
-        if Q > 1u { finish_codes(1u, quad, g, all); }
-        if Q > 2u { finish_codes(2u, quad, g, all); }
-        if Q > 3u { finish_codes(3u, quad, g, all); }
+        finish_codes(0u, g, all);
+        if Q > 1u { finish_codes(1u, g, all); }
+        if Q > 2u { finish_codes(2u, g, all); }
+        if Q > 3u { finish_codes(3u, g, all); }
     }
 }
 
 // Eight columns of weights of quad q, from column c of a chunk on; behind the last column they are nothing.
-fn keep_block(q: u32, quad: u32, block: u32, c: u32) {
+fn keep_block(q: u32, block: u32, c: u32) {
     let i = WEIGHTS + q * CHUNK + c;
     if K % CHUNK != 0u && block >= K / 8u {
         for (var column = 0u; column < 8u; column++) {
@@ -103,11 +105,10 @@ fn keep_block(q: u32, quad: u32, block: u32, c: u32) {
         }
         return;
     }
-    let place = min(quad + q, LAST_QUAD);
     if c == 0u || GROUP % CHUNK != 0u {
-        groups[q] = load_group(place >> 4u, place & 15u, block * 8u / GROUP);
+        groups[q] = load_group(tiles[q], places[q], block * 8u / GROUP);
     }
-    let w = load_block(place >> 4u, place & 15u, block, groups[q]);
+    let w = load_block(tiles[q], places[q], block, groups[q]);
     kept[i] = w[0];
     kept[i + 1u] = w[1];
     kept[i + 2u] = w[2];
@@ -118,11 +119,11 @@ fn keep_block(q: u32, quad: u32, block: u32, c: u32) {
     kept[i + 7u] = w[7];
 }
 
-fn keep_weights(q: u32, quad: u32, block: u32) {
-    keep_block(q, quad, block, 0u);
-    keep_block(q, quad, block + 1u, 8u);
-    keep_block(q, quad, block + 2u, 16u);
-    keep_block(q, quad, block + 3u, 24u);
+fn keep_weights(q: u32, block: u32) {
+    keep_block(q, block, 0u);
+    keep_block(q, block + 1u, 8u);
+    keep_block(q, block + 2u, 16u);
+    keep_block(q, block + 3u, 24u);
 }
 
 // Two columns of row j, from i on. Weights are loaded before the first is used: else compilers take each for an operand in
@@ -169,12 +170,12 @@ fn add_columns(row: u32, column: u32, c: u32, sums: Sums) -> Sums {
 }
 
 // For several rows of x, 0 .. end: by weights, each of which serves all of them.
-fn add_weights(quad: u32, at: u32, end: u32) {
+fn add_weights(at: u32, end: u32) {
     for (var column = 0u; column < K; column += CHUNK) {
-        keep_weights(0u, quad, column / 8u);
-        if Q > 1u { keep_weights(1u, quad, column / 8u); }
-        if Q > 2u { keep_weights(2u, quad, column / 8u); }
-        if Q > 3u { keep_weights(3u, quad, column / 8u); }
+        keep_weights(0u, column / 8u);
+        if Q > 1u { keep_weights(1u, column / 8u); }
+        if Q > 2u { keep_weights(2u, column / 8u); }
+        if Q > 3u { keep_weights(3u, column / 8u); }
         for (var t = 0u; t < end; t++) {
             let row = at + t * K;
             let eight = add_columns(row, column, 0u, Sums());
@@ -210,11 +211,16 @@ fn main(
         own[i] = select(0u, 0xffffffffu, i == column);
     }
     let quad = id.x * Q;
+    for (var q = 0u; q < Q; q++) {
+        let number = min(quad + q, LAST_QUAD);
+        tiles[q] = number >> 4u;
+        places[q] = number & 15u;
+    }
     let at = first * K + column;
     if T == 1u {
-        add_codes(quad, at);
+        add_codes(at);
     } else {
-        add_weights(quad, at, end);
+        add_weights(at, end);
     }
     // Lanes behind the last row of W went on, since others wanted what they loaded.
     for (var i = 0u; i < end * Q; i++) {

@@ -1,8 +1,15 @@
 // Words of a buffer that lies in a texture, four words a texel and TEXELS texels a row: for devices that run on a processor,
 // some of which load from buffers lane by lane.
 
+const_assert 0u == (TEXELS & (TEXELS - 1u));
+
+// Not by `/` and `%`, which some compilers do lane by lane. Exact: a texture has 2^24 texels at most.
+fn place_of_texel(at: u32) -> vec2<i32> {
+    return vec2<i32>(i32(at & (TEXELS - 1u)), i32(f32(i32(at)) * (1.0 / f32(TEXELS))));
+}
+
 fn texel(plane: texture_2d<u32>, at: u32) -> vec4<u32> {
-    return textureLoad(plane, vec2<u32>(at % TEXELS, at / TEXELS), 0);
+    return textureLoad(plane, place_of_texel(at), 0);
 }
 
 // Texel j of those that come `each` at a time, from one on that begins such a lot. Where lots do not straddle rows, what row it is
@@ -11,7 +18,7 @@ fn texel_of(plane: texture_2d<u32>, first: u32, j: u32, each: u32) -> vec4<u32> 
     if TEXELS % each != 0u {
         return texel(plane, first + j);
     }
-    return textureLoad(plane, vec2<u32>(first % TEXELS + j, first / TEXELS), 0);
+    return textureLoad(plane, place_of_texel(first) + vec2<i32>(i32(j), 0), 0);
 }
 
 fn words_in(plane: texture_2d<u32>, row: u32, quad: u32) -> vec4<u32> {

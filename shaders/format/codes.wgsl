@@ -12,13 +12,13 @@ fn last(codes: vec4<u32>, mask: u32) -> vec4<f32> {
     return vec4<f32>(vec4<i32>((codes & vec4<u32>(mask)) ^ vec4<u32>(1u << 31u))) + vec4<f32>(0x1p31f);
 }
 
-// Both for one row.
+// Both for one row. The mask comes first: compilers write over a first operand, and the code is still wanted.
 fn lying_one(code: u32, mask: u32) -> f32 {
-    return f32(i32(code & mask));
+    return f32(i32(mask & code));
 }
 
 fn last_one(code: u32, mask: u32) -> f32 {
-    return f32(i32((code & mask) ^ (1u << 31u))) + 0x1p31f;
+    return f32(i32((mask & code) ^ (1u << 31u))) + 0x1p31f;
 }
 
 // The weights of codes that are what they are.

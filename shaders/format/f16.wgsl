@@ -24,14 +24,14 @@ fn group_of(scales: Scales) -> Group {
 
 fn low_half(words: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(
-        unpack2x16float(words.x).x, unpack2x16float(words.y).x,
-        unpack2x16float(words.z).x, unpack2x16float(words.w).x);
+        two_halves(words.x).x, two_halves(words.y).x,
+        two_halves(words.z).x, two_halves(words.w).x);
 }
 
 fn high_half(words: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(
-        unpack2x16float(words.x).y, unpack2x16float(words.y).y,
-        unpack2x16float(words.z).y, unpack2x16float(words.w).y);
+        two_halves(words.x).y, two_halves(words.y).y,
+        two_halves(words.z).y, two_halves(words.w).y);
 }
 
 alias Words = array<vec4<u32>, 4>;
@@ -50,7 +50,7 @@ fn codes_of(w: Words) -> array<vec4<f32>, 8> {
 }
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
-    return unpack2x16float((*words)[k / 2u][j])[k % 2u];
+    return two_halves((*words)[k / 2u][j])[k % 2u];
 }
 
 const ALIGN_A: vec4<f32> = vec4<f32>(1.0);

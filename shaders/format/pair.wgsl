@@ -11,9 +11,9 @@ fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
 }
 
 fn group_of(c: Scales) -> Group {
-    let x = unpack2x16float(c.x);
-    let y = unpack2x16float(c.y);
-    let z = unpack2x16float(c.z);
-    let w = unpack2x16float(c.w);
+    let x = two_halves(c.x);
+    let y = two_halves(c.y);
+    let z = two_halves(c.z);
+    let w = two_halves(c.w);
     return Group(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y));
 }

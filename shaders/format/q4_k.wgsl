@@ -25,10 +25,10 @@ fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
         s = (c & vec4<u32>(15u)) | (((a >> (at + 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
         m = ((c >> vec4<u32>(4u)) & vec4<u32>(15u)) | (((b >> (at + 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
     }
-    let x = unpack2x16float(first.x);
-    let y = unpack2x16float(first.y);
-    let z = unpack2x16float(first.z);
-    let w = unpack2x16float(first.w);
+    let x = two_halves(first.x);
+    let y = two_halves(first.y);
+    let z = two_halves(first.z);
+    let w = two_halves(first.w);
     return Group(
         vec4<f32>(x.x, y.x, z.x, w.x) * numbers(s),
         -vec4<f32>(x.y, y.y, z.y, w.y) * numbers(m));

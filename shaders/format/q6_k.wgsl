@@ -12,7 +12,7 @@ fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
     let words = bitcast<vec4<i32>>(words_2(i * 4u + group % 16u / 4u, quad));
     let s = (words << vec4<u32>(24u - group % 4u * 8u)) >> vec4<u32>(24u);
     let pair = pair_3(i, quad);
-    return Group(vec4<f32>(unpack2x16float(pair.x), unpack2x16float(pair.y)) * vec4<f32>(s));
+    return Group(vec4<f32>(two_halves(pair.x), two_halves(pair.y)) * vec4<f32>(s));
 }
 
 fn group_of(scales: Scales) -> Group {

@@ -11,7 +11,7 @@ fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
 }
 
 fn group_of(c: Scales) -> Group {
-    return Group(vec4<f32>(unpack2x16float(c.x), unpack2x16float(c.y)));
+    return Group(vec4<f32>(two_halves(c.x), two_halves(c.y)));
 }
 
 fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {

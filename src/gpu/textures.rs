@@ -13,9 +13,12 @@ pub fn bytes(len: u64) -> u64 {
     len.next_multiple_of(ROW)
 }
 
+/// Most rows of a texture: kernels work out with a 32-bit float which one a texel is in.
+const MOST_ROWS: u64 = (1 << 24) / TEXELS as u64;
+
 /// Bytes of the largest buffer that fits a texture.
 pub fn largest(limits: &wgpu::Limits) -> u64 {
-    ROW * u64::from(limits.max_texture_dimension_2d)
+    ROW * MOST_ROWS.min(limits.max_texture_dimension_2d.into())
 }
 
 /// A texture for `len` bytes.

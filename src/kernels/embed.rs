@@ -1,10 +1,13 @@
 //! Token embedding: `out[r] = E[token of r]`.
 
 use super::case::{Builder, Compare};
+use super::matmul_cases::matrix_of_halves;
 use super::twin::active;
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
+use half::f16;
+use std::num::FpCategory;
 
 pub const KERNEL: Kernel = Kernel {
     name: "embed",
@@ -69,5 +72,27 @@ fn cases() -> Vec<Case> {
             }));
         }
     }
+    cases.extend([true, false].map(every_half));
     cases
+}
+
+/// Every 16-bit float there is but what is no number, to the bit: those of full precision, or the rest, which GPUs may take for zero.
+fn every_half(full: bool) -> Case {
+    let name = if full { "every half of full precision" } else { "every half of less precision" };
+    let mut b = Builder::new(name);
+    let value = |bits| {
+        let half = f16::from_bits(bits);
+        let small = half.classify() == FpCategory::Subnormal;
+        if half.is_nan() || small == full { 0.0 } else { half.to_f32() }
+    };
+    let values: Vec<f32> = (0..=u16::MAX).map(value).collect();
+    let matrix = matrix_of_halves(&mut b, &values);
+    let tokens: Vec<_> = (0..TILE_ROWS as u32).map(|token| (token, 0, 0, NONE)).collect();
+    let rows = b.rows(TILE_ROWS, &tokens);
+    let out = b.output("out", values.len(), Compare::Exact);
+    b.case(name, move |r, buffers| {
+        if full || r.capabilities.software {
+            r.embed(buffers[rows], TILE_ROWS, &matrix.on(buffers), buffers[out]);
+        }
+    })
 }

@@ -111,6 +111,18 @@ pub(super) fn test_matrix(
     TestMatrix { matrix: Matrix { rows, cols, shards, glu: None }, planes: indices }
 }
 
+/// A matrix of 16-bit floats, `[64, cols]`, of these values.
+pub(super) fn matrix_of_halves(b: &mut Builder, values: &[f32]) -> TestMatrix {
+    let packing = test_packings().into_iter().find(|packing| packing.format.kind == Kind::Float).unwrap();
+    let cols = values.len() / TILE_ROWS;
+    let mut planes = vec![Vec::new()];
+    (packing.format.pack)(Tile::Values(values), cols, packing.group, &mut planes);
+    let indices = planes.into_iter().map(|plane| b.words("plane", plane)).collect();
+    let shard = Shard { first: 0, rows: TILE_ROWS, packing, planes: Vec::new(), order: None };
+    let matrix = Matrix { rows: TILE_ROWS, cols, shards: vec![shard], glu: None };
+    TestMatrix { matrix, planes: vec![indices] }
+}
+
 /// Parts of tiles of every size.
 pub(super) fn test_part(capacity: usize) -> Part {
     let (quads, splits) = match capacity {

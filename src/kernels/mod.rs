@@ -240,6 +240,11 @@ impl Kernel {
         let floats =
             if loads_long(capabilities) { wgsl!("floats/long.wgsl") } else { wgsl!("floats/plain.wgsl") };
         source.add(floats.0, floats.1);
+        let halves = match capabilities.software && variant::few_lanes(capabilities) {
+            true => wgsl!("halves/bits.wgsl"),
+            false => wgsl!("halves/unpack.wgsl"),
+        };
+        source.add(halves.0, halves.1);
         if textures {
             let (file, text) = wgsl!("texels.wgsl");
             source.add(file, text);

@@ -176,8 +176,8 @@ impl Shape {
             return if few { self.dot(self.part(device)) } else { Variant::DotTile };
         }
         if few_lanes(device) && device.software {
-            // More quads were measured to be slower, one row or several: their code leaves the processor's cache.
-            return self.flat(FLAT_ROWS, if self.divisor(FLAT_ROWS) == 1 { 2 } else { 3 });
+            // Of several rows, more quads are slower: their code leaves the processor's cache.
+            return self.flat(FLAT_ROWS, if self.divisor(FLAT_ROWS) == 1 { 4 } else { 3 });
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {

@@ -363,6 +363,15 @@ pub trait Executor {
     /// When the device was lost.
     fn upload(&mut self, buffer: Buffer, offset: u64, bytes: &[u8]) -> Result<()>;
 
+    /// Compiles what [`prepare`](Self::prepare) would have to, and nothing else: all at once where many recordings come one
+    /// after the other. The bindings need not be there.
+    ///
+    /// # Errors
+    /// When a kernel is refused; what else there was may not be compiled then.
+    fn compile(&mut self, _recording: &Recording) -> Result<()> {
+        Ok(())
+    }
+
     /// Compiles kernels, places temporaries and makes bindings, once. What kernels bind as a texture
     /// moves into one: from then on it is written and read by multiples of 16 bytes.
     ///

@@ -3,8 +3,8 @@
 use sixteen_states::capabilities::{Capabilities, Matrices};
 use sixteen_states::engine::check::check;
 use sixteen_states::gpu::{self, Gpu, Options};
-use sixteen_states::kernels::{Case, Input, KERNELS, Kernel, Needs};
-use sixteen_states::recording::{Buffer, Dispatch, Executor, Recorder};
+use sixteen_states::kernels::{Case, KERNELS, Kernel, Needs};
+use sixteen_states::recording::{Dispatch, Executor, Recorder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Instant;
@@ -19,21 +19,13 @@ struct Program {
 }
 
 fn programs(case: &Case, device: &Capabilities) -> Vec<Program> {
-    let buffer = |(id, input): (usize, &Input)| Buffer {
-        id: id as u32,
-        len: input.words.len() as u64 * 4,
-        name: input.name,
-    };
-    let buffers: Vec<Buffer> = case.inputs.iter().enumerate().map(buffer).collect();
-    let mut r = Recorder::new(device);
-    (case.record)(&mut r, &buffers);
     let program = |d: &Dispatch| Program {
         kernel: d.kernel,
         format: d.format,
         dispatch: format!("{d:?}"),
         text: Kernel::named(d.kernel).unwrap().source(d, device).text,
     };
-    r.finish().dispatches.iter().map(program).collect()
+    case.recording(device).dispatches.iter().map(program).collect()
 }
 
 /// Whether a case is worth running with features masked off: where it is different then. Words of formats are loaded by other

@@ -26,6 +26,7 @@ pub struct Outcome {
 /// When the device fails; a kernel that does not compile or match is an [`Outcome`] with a problem.
 pub async fn check(executor: &mut dyn Executor, kernel: &Kernel, cases: Vec<Case>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
+    compile(executor, &cases);
     for case in cases {
         // The twin runs the very recording that the device does.
         let Some(twin) = run(&mut Cpu::new(), &case, Some(executor)).await? else { continue };
@@ -36,6 +37,14 @@ pub async fn check(executor: &mut dyn Executor, kernel: &Kernel, cases: Vec<Case
         outcomes.push(Outcome { kernel: kernel.name, case: case.name, error, problem });
     }
     Ok(outcomes)
+}
+
+/// Compiles all that the cases run, in parallel: compilers take longer than kernels. What is refused is told of by its case.
+fn compile(executor: &mut dyn Executor, cases: &[Case]) {
+    let device = executor.capabilities().clone();
+    let mut all = Recorder::new(&device).finish();
+    all.dispatches = cases.iter().flat_map(|case| case.recording(&device).dispatches).collect();
+    let _ = executor.compile(&all);
 }
 
 /// Runs a case, recorded for `device` where it is not the executor itself; the words of its outputs. None where

@@ -338,6 +338,10 @@ impl Executor for Gpu {
         self.device.check()
     }
 
+    fn compile(&mut self, recording: &Recording) -> Result<()> {
+        self.device.compile(recording).map(|_| ())
+    }
+
     fn prepare(&mut self, recording: Recording) -> Result<Prepared> {
         let pipelines = self.device.compile(&recording)?;
         if self.device.capabilities().textures {

@@ -1,7 +1,8 @@
 //! What kernels are checked on: inputs, a recording of them, and what to compare.
 
 use super::NONE;
-use crate::recording::{Buffer, Recorder};
+use crate::capabilities::Capabilities;
+use crate::recording::{Buffer, Recorder, Recording};
 
 /// A buffer of a case with what it holds at first.
 pub struct Input {
@@ -37,6 +38,21 @@ pub struct Case {
     pub record: Record,
     /// Indices of `inputs` that are compared afterwards.
     pub outputs: Vec<(usize, Compare)>,
+}
+
+impl Case {
+    /// What a device with these capabilities is given for it, over buffers that are not there.
+    pub fn recording(&self, device: &Capabilities) -> Recording {
+        let buffer = |(id, input): (usize, &Input)| Buffer {
+            id: id as u32,
+            len: input.words.len() as u64 * 4,
+            name: input.name,
+        };
+        let buffers: Vec<Buffer> = self.inputs.iter().enumerate().map(buffer).collect();
+        let mut recorder = Recorder::new(device);
+        (self.record)(&mut recorder, &buffers);
+        recorder.finish()
+    }
 }
 
 /// Tolerance for 32-bit inputs.

@@ -28,7 +28,10 @@ const LOWEST: f32 = -3.0e38;
 
 // Pairs 4·j .. 4·j + 4 of a key or value that starts at a texel: the first of each, and the second.
 fn four_pairs(plane: texture_2d<u32>, start: u32, j: u32) -> array<vec4<f32>, 2> {
-    let words = texel_of(plane, start, j, FOURS);
+    return pairs_of(texel_of(plane, start, j, FOURS));
+}
+
+fn pairs_of(words: vec4<u32>) -> array<vec4<f32>, 2> {
     let a = two_halves(words.x);
     let b = two_halves(words.y);
     let c = two_halves(words.z);
@@ -145,9 +148,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 // One after the other: as many at once would be more code than processors keep close.
                 for (var key = begin; key < end; key++) {
                     let start = (page + key % PAGE) * FOURS;
+                    var words: array<vec4<u32>, FOURS>;
+                    for (var j = 0u; j < FOURS; j++) {
+                        words[j] = texel_of(keys, start, j, FOURS);
+                    }
                     var products: array<vec2<f32>, QUERIES>;
                     for (var j = 0u; j < FOURS; j++) {
-                        let pairs = four_pairs(keys, start, j);
+                        let pairs = pairs_of(words[j]);
                         for (var c = 0u; c < 4u; c++) {
                             for (var h = 0u; h < QUERIES; h++) {
                                 products[h] += query[h][j][c] * vec2<f32>(pairs[0][c], pairs[1][c]);
@@ -205,6 +212,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             } else {
                 for (var key = begin; key < end; key++) {
                     let start = (page + key % PAGE) * FOURS;
+                    var words: array<vec4<u32>, FOURS>;
+                    for (var j = 0u; j < FOURS; j++) {
+                        words[j] = texel_of(values, start, j, FOURS);
+                    }
                     var its: array<f32, QUERIES>;
                     for (var h = 0u; h < QUERIES; h++) {
                         its[h] = sum_of(
@@ -212,7 +223,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                                 + select(vec4<f32>(), weight[h][1], far == vec4<u32>(key)));
                     }
                     for (var j = 0u; j < FOURS; j++) {
-                        let pairs = four_pairs(values, start, j);
+                        let pairs = pairs_of(words[j]);
                         for (var c = 0u; c < 4u; c++) {
                             for (var h = 0u; h < QUERIES; h++) {
                                 sum[h][j][c] += its[h] * vec2<f32>(pairs[0][c], pairs[1][c]);

@@ -56,26 +56,31 @@ fn share_own(mine: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
     return array<array<vec4<f32>, 2>, 2>(share(mine[own.w]), array<vec4<f32>, 2>());
 }
 
-// Columns i·4 .. i·4 + 8 of what lies in x, and in y: of R rows, the first of which that is.
-fn blocks_of_x(i: u32) -> array<array<vec4<f32>, 2>, 2> {
-    if SHARED {
-        let place = own_place(i);
-        return share_own(floats_of(x[place.x][place.y]));
+// What a lane loads for all, of R rows that begin with vector i, the first of which is row t of a window.
+fn load_own(t: u32, i: u32) -> vec2<f32> {
+    if !SHARED {
+        return vec2<f32>();
     }
-    let v = array<vec4<f32>, 2>(four_floats(x[i]), four_floats(x[i + 1u]));
+    let place = own_place(i);
+    if t >= EACH {
+        return floats_of(y[place.x][place.y]);
+    }
+    return floats_of(x[place.x][place.y]);
+}
+
+// Columns i·4 .. i·4 + 8 of those rows: as lanes loaded them for each other, or else loaded now.
+fn blocks_of(t: u32, i: u32, mine: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
+    if SHARED {
+        return share_own(mine);
+    }
+    var v = array<vec4<f32>, 2>(four_floats(x[i]), four_floats(x[i + 1u]));
+    if t >= EACH {
+        v = array<vec4<f32>, 2>(four_floats(y[i]), four_floats(y[i + 1u]));
+    }
     return array<array<vec4<f32>, 2>, 2>(v, v);
 }
 
-fn blocks_of_y(i: u32) -> array<array<vec4<f32>, 2>, 2> {
-    if SHARED {
-        let place = own_place(i);
-        return share_own(floats_of(y[place.x][place.y]));
-    }
-    let v = array<vec4<f32>, 2>(four_floats(y[i]), four_floats(y[i + 1u]));
-    return array<array<vec4<f32>, 2>, 2>(v, v);
-}
-
-// The same of the one row of x times the norm's weight, y; squares of x are added up, by lane if lanes load for each other.
+// Columns of the one row of x times the norm's weight, y; squares of x are added up, by lane if lanes load for each other.
 fn block_normed(i: u32, squares: ptr<function, f32>) -> array<vec4<f32>, 2> {
     if SHARED {
         let place = own_place(i);
@@ -98,6 +103,17 @@ fn sum_of_squares(squares: f32) -> f32 {
     return squares;
 }
 
+// A block of columns of all quads. What is loaded is asked for together, before the first of it is used: a processor looks some
+// hundred instructions ahead, and would else wait for one load after the other.
+fn load_all(quad: u32, block: u32) -> array<Words, Q> {
+    var words: array<Words, Q>;
+    for (var q = 0u; q < Q; q++) {
+        let place = place_of(quad, q);
+        words[q] = load_words(place.tile, place.quad, block);
+    }
+    return words;
+}
+
 // For one row of x: by codes, each of which serves once.
 fn add_codes(quad: u32, at: u32) {
     var squares: f32;
@@ -106,18 +122,19 @@ fn add_codes(quad: u32, at: u32) {
         var total: vec4<f32>;
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
+            let words = load_all(quad, block);
+            let i = at + block * 2u;
             var v: array<vec4<f32>, 2>;
             if NORM {
-                v = block_normed(at + block * 2u, &squares);
+                v = block_normed(i, &squares);
             } else {
-                v = blocks_of_x(at + block * 2u)[0];
+                v = blocks_of(0u, i, load_own(0u, i))[0];
             }
             total += v[0] + v[1];
             let a = v[0] * ALIGN_A;
             let b = v[1] * ALIGN_B;
             for (var q = 0u; q < Q; q++) {
-                let place = place_of(quad, q);
-                let c = load_codes(place.tile, place.quad, block);
+                let c = codes_of(words[q]);
                 var s = part[q];
                 s += c[0] * a.x;
                 s += c[1] * a.y;
@@ -149,6 +166,11 @@ fn row_of(window: u32, t: u32) -> u32 {
     return (t / EACH * WINDOWS + window) * EACH + t % EACH;
 }
 
+// Where a block of columns of R rows begins, of a window that begins with vector `at`.
+fn pair_at(at: u32, pair: u32, block: u32) -> u32 {
+    return at + pair * R % EACH * (K / 4u) + block * 2u;
+}
+
 // For several rows of x: by weights, each of which serves all of them. Quads share each activation that is loaded.
 fn add_quads(quad: u32, at: u32) {
     for (var g = 0u; g < GROUPS; g++) {
@@ -159,18 +181,17 @@ fn add_quads(quad: u32, at: u32) {
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
         for (var block = g * GROUP / 8u; block < end; block++) {
+            let words = load_all(quad, block);
+            var mine: array<vec2<f32>, T / R>;
+            for (var pair = 0u; pair < T / R; pair++) {
+                mine[pair] = load_own(pair * R, pair_at(at, pair, block));
+            }
             var w: array<array<vec4<f32>, 8>, Q>;
             for (var q = 0u; q < Q; q++) {
-                let place = place_of(quad, q);
-                w[q] = load_block(place.tile, place.quad, block, group[q]);
+                w[q] = weights_of(words[q], group[q]);
             }
             for (var pair = 0u; pair < T / R; pair++) {
-                let t = pair * R;
-                let i = at + t % EACH * (K / 4u) + block * 2u;
-                var v = blocks_of_x(i);
-                if t >= EACH {
-                    v = blocks_of_y(i);
-                }
+                let v = blocks_of(pair * R, pair_at(at, pair, block), mine[pair]);
                 for (var r = 0u; r < R; r++) {
                     let a = v[r][0];
                     let b = v[r][1];

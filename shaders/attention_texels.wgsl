@@ -8,8 +8,8 @@
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;   // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var keys: texture_2d<u32>;                // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(4) var values: texture_2d<u32>;              // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(3) var keys: Texels;                         // [pages, KV_HEADS, PAGE, HALF]
+@group(0) @binding(4) var values: Texels;                       // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const TEAMS: u32 = HEADS / TEAM;
@@ -27,7 +27,7 @@ const TOGETHER: bool = ALIKE && SHARED && TILES % 8u == 0u;
 const LOWEST: f32 = -3.0e38;
 
 // Pairs 4·j .. 4·j + 4 of a key or value that starts at a texel: the first of each, and the second.
-fn four_pairs(plane: texture_2d<u32>, start: u32, j: u32) -> array<vec4<f32>, 2> {
+fn four_pairs(plane: Texels, start: u32, j: u32) -> array<vec4<f32>, 2> {
     return pairs_of(texel_of(plane, start, j, FOURS));
 }
 

@@ -5,7 +5,7 @@ use super::stored::Stored;
 use super::{Adapter, Options};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
-use crate::kernels::{Access, Kernel};
+use crate::kernels::Kernel;
 use crate::recording::Recording;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -140,9 +140,9 @@ impl Device {
             keys.push(source.text.clone());
             if !pipelines.contains_key(&source.text) && !missing.contains_key(&source.text) {
                 let bindings = layouts.get(self.wgpu(), kernel.access);
-                let plane = if self.capabilities().textures { Access::Texture } else { Access::Read };
+                let plane = kernel.planes(dispatch, self.capabilities());
                 let planes = (!dispatch.planes.is_empty())
-                    .then(|| layouts.get(self.wgpu(), &vec![plane; dispatch.planes.len()]));
+                    .then(|| (plane, layouts.get(self.wgpu(), &vec![plane; dispatch.planes.len()])));
                 missing.insert(source.text.clone(), (kernel, source, bindings, planes));
             }
         }

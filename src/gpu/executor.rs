@@ -5,7 +5,7 @@ use super::timing::{Laps, Timing};
 use super::{Adapter, Options, textures};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
-use crate::kernels::Kernel;
+use crate::kernels::{Access, Kernel};
 use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
@@ -351,7 +351,7 @@ impl Executor for Gpu {
         for &len in &recording.temporaries {
             temporaries.push(self.allocate(len, "temporaries", USAGE)?);
         }
-        let mut groups: HashMap<&[Window], wgpu::BindGroup> = HashMap::new();
+        let mut groups: HashMap<(&[Window], Access), wgpu::BindGroup> = HashMap::new();
         let scope = self.device.wgpu().push_error_scope(wgpu::ErrorFilter::Validation);
         let steps = recording
             .dispatches
@@ -359,9 +359,9 @@ impl Executor for Gpu {
             .zip(pipelines)
             .map(|(dispatch, pipeline)| Step {
                 bindings: self.bind(&pipeline.bindings, &temporaries, &dispatch.bindings),
-                planes: pipeline.planes.as_ref().map(|layout| {
+                planes: pipeline.planes.as_ref().map(|(access, layout)| {
                     let make = || self.bind(layout, &temporaries, &dispatch.planes);
-                    groups.entry(&dispatch.planes).or_insert_with(make).clone()
+                    groups.entry((&dispatch.planes, *access)).or_insert_with(make).clone()
                 }),
                 pipeline: pipeline.pipeline,
                 workgroups: dispatch.workgroups,

@@ -4,12 +4,12 @@ use super::textures;
 use crate::kernels::{Access, Kernel, Source};
 use std::collections::HashMap;
 
-/// A compiled kernel with the layouts of its two groups.
+/// A compiled kernel with the layouts of its two groups, and how the second is bound.
 #[derive(Clone)]
 pub struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub bindings: wgpu::BindGroupLayout,
-    pub planes: Option<wgpu::BindGroupLayout>,
+    pub planes: Option<(Access, wgpu::BindGroupLayout)>,
 }
 
 /// Bind group layouts, each made once.
@@ -31,6 +31,11 @@ impl Layouts {
 
 fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
     let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
+    let storage = |access| wgpu::BindingType::StorageTexture {
+        access,
+        format: textures::FORMAT,
+        view_dimension: wgpu::TextureViewDimension::D2,
+    };
     let ty = match access {
         Access::Uniform => buffer(wgpu::BufferBindingType::Uniform),
         Access::Read => buffer(wgpu::BufferBindingType::Storage { read_only: true }),
@@ -40,11 +45,8 @@ fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
             view_dimension: wgpu::TextureViewDimension::D2,
             multisampled: false,
         },
-        Access::TextureWrite => wgpu::BindingType::StorageTexture {
-            access: wgpu::StorageTextureAccess::WriteOnly,
-            format: textures::FORMAT,
-            view_dimension: wgpu::TextureViewDimension::D2,
-        },
+        Access::TextureRead => storage(wgpu::StorageTextureAccess::ReadOnly),
+        Access::TextureWrite => storage(wgpu::StorageTextureAccess::WriteOnly),
     };
     wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }
 }
@@ -59,7 +61,7 @@ pub fn compile(
     source: &Source,
     checked: bool,
     bindings: wgpu::BindGroupLayout,
-    planes: Option<wgpu::BindGroupLayout>,
+    planes: Option<(Access, wgpu::BindGroupLayout)>,
     cache: Option<&wgpu::PipelineCache>,
 ) -> Result<Pipeline, String> {
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -84,7 +86,7 @@ pub fn compile(
             place + m.message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default()
         })
         .collect();
-    let layouts = [Some(&bindings), planes.as_ref()];
+    let layouts = [Some(&bindings), planes.as_ref().map(|(_, layout)| layout)];
     let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: None,
         bind_group_layouts: if planes.is_some() { &layouts } else { &layouts[..1] },

@@ -44,7 +44,14 @@ pub const LANE: Kernel = Kernel {
 pub const TEXELS: Kernel = Kernel {
     name: "attention_texels",
     wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_texels.wgsl")],
-    access: &[Access::Read, Access::Read, Access::Read, Access::Texture, Access::Texture, Access::ReadWrite],
+    access: &[
+        Access::Read,
+        Access::Read,
+        Access::Read,
+        Access::TextureRead,
+        Access::TextureRead,
+        Access::ReadWrite,
+    ],
     needs: Needs::Sharing,
     twin: |call| twin(call, true),
     cases: || cases(Way::Texels),

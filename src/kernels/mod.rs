@@ -116,8 +116,10 @@ pub enum Access {
     ReadWrite,
     /// `var<uniform>`
     Uniform,
-    /// `texture_2d<u32>`: planes of a weight, and keys and values, where a device has them in textures.
+    /// `texture_2d<u32>`: planes of a weight, where a device has them in textures.
     Texture,
+    /// `texture_storage_2d<rgba32uint, read>`: keys and values there, and planes where that is faster.
+    TextureRead,
     /// `texture_storage_2d<rgba32uint, write>`
     TextureWrite,
 }
@@ -147,7 +149,7 @@ fn loads_long(device: &Capabilities) -> bool {
 impl Access {
     /// Whether it is of a texture.
     pub fn texture(self) -> bool {
-        matches!(self, Access::Texture | Access::TextureWrite)
+        matches!(self, Access::Texture | Access::TextureRead | Access::TextureWrite)
     }
 
     /// Whether what is bound is written.
@@ -203,6 +205,17 @@ impl Kernel {
         self.needs.met(device) && (device.textures || !self.access.iter().any(|access| access.texture()))
     }
 
+    /// How a dispatch binds the planes of a weight. What llvmpipe makes of storage textures is half as many instructions, but in
+    /// line, which for several rows takes a little longer; SwiftShader takes half as long again for them.
+    pub fn planes(&self, dispatch: &Dispatch, device: &Capabilities) -> Access {
+        let uniform = self.name == matmul::UNIFORM.name && !variant::few_lanes(device);
+        match device.textures {
+            true if uniform && dispatch.consts.get("T") == 1 => Access::TextureRead,
+            true => Access::Texture,
+            false => Access::Read,
+        }
+    }
+
     /// The source of a dispatch on a device: the constants, what is common, how numbers are loaded, a reduction, the format, and
     /// the kernel itself. Every shape is baked in, so the text is the pipeline's cache key.
     pub fn source(&self, dispatch: &Dispatch, capabilities: &Capabilities) -> Source {
@@ -229,9 +242,9 @@ impl Kernel {
                 Const::Bool(v) => writeln!(header, "const {name}: bool = {v};"),
             };
         }
-        let textures = capabilities.textures && !dispatch.planes.is_empty()
-            || self.access.iter().any(|access| access.texture());
-        if textures {
+        let planes = (!dispatch.planes.is_empty()).then(|| self.planes(dispatch, capabilities));
+        let textures = self.access.iter().copied().chain(planes).find(|access| access.texture());
+        if textures.is_some() {
             let _ = writeln!(header, "const TEXELS: u32 = {TEXELS}u;");
         }
         source.add("constants", &header);
@@ -245,9 +258,14 @@ impl Kernel {
             false => wgsl!("halves/unpack.wgsl"),
         };
         source.add(halves.0, halves.1);
-        if textures {
-            let (file, text) = wgsl!("texels.wgsl");
-            source.add(file, text);
+        if let Some(access) = textures {
+            let bound = match access {
+                Access::TextureRead => wgsl!("texels/storage.wgsl"),
+                _ => wgsl!("texels/sampled.wgsl"),
+            };
+            for (file, text) in [bound, wgsl!("texels.wgsl")] {
+                source.add(file, text);
+            }
         }
         let format = dispatch.format.and_then(Format::named);
         if !dispatch.planes.is_empty() {

@@ -208,9 +208,11 @@ impl Kernel {
     /// How a dispatch binds the planes of a weight. What llvmpipe makes of storage textures is half as many instructions, but in
     /// line, which for several rows takes a little longer; SwiftShader takes half as long again for them.
     pub fn planes(&self, dispatch: &Dispatch, device: &Capabilities) -> Access {
-        let uniform = self.name == matmul::UNIFORM.name && !variant::few_lanes(device);
+        // Also by what the limit of bandwidth is measured with.
+        let once = self.name == copy::KERNEL.name
+            || self.name == matmul::UNIFORM.name && dispatch.consts.get("T") == 1;
         match device.textures {
-            true if uniform && dispatch.consts.get("T") == 1 => Access::TextureRead,
+            true if once && !variant::few_lanes(device) => Access::TextureRead,
             true => Access::Texture,
             false => Access::Read,
         }

@@ -26,11 +26,16 @@ const TOGETHER: bool = ALIKE && SHARED && TILES % 8u == 0u;
 
 const LOWEST: f32 = -3.0e38;
 
-// Pairs 4·j .. 4·j + 4 of a key or value that starts at a texel: the first of each, and the second.
-fn four_pairs(plane: Texels, start: u32, j: u32) -> array<vec4<f32>, 2> {
-    return pairs_of(texel_of(plane, start, j, FOURS));
+// The words of a key or value that starts at a texel, asked for together, before the first of them is used.
+fn words_of(plane: Texels, start: u32) -> array<vec4<u32>, FOURS> {
+    var words: array<vec4<u32>, FOURS>;
+    for (var j = 0u; j < FOURS; j++) {
+        words[j] = texel_of(plane, start, j, FOURS);
+    }
+    return words;
 }
 
+// Four pairs: the first of each, and the second.
 fn pairs_of(words: vec4<u32>) -> array<vec4<f32>, 2> {
     let a = two_halves(words.x);
     let b = two_halves(words.y);
@@ -130,7 +135,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             var score: array<array<vec4<f32>, 2>, QUERIES>;
             if TOGETHER {
                 for (var j = 0u; j < FOURS; j++) {
-                    let pairs = four_pairs(keys, own, j);
+                    let pairs = pairs_of(texel_of(keys, own, j, FOURS));
                     let first = share_vectors(pairs[0]);
                     let second = share_vectors(pairs[1]);
                     // Number by number of all tokens: more would not stay in registers.
@@ -148,10 +153,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                 // One after the other: as many at once would be more code than processors keep close.
                 for (var key = begin; key < end; key++) {
                     let start = (page + key % PAGE) * FOURS;
-                    var words: array<vec4<u32>, FOURS>;
-                    for (var j = 0u; j < FOURS; j++) {
-                        words[j] = texel_of(keys, start, j, FOURS);
-                    }
+                    let words = words_of(keys, start);
                     var products: array<vec2<f32>, QUERIES>;
                     for (var j = 0u; j < FOURS; j++) {
                         let pairs = pairs_of(words[j]);
@@ -193,7 +195,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             }
             if TOGETHER {
                 for (var j = 0u; j < FOURS; j++) {
-                    let pairs = four_pairs(values, own, j);
+                    let pairs = pairs_of(texel_of(values, own, j, FOURS));
                     let first = share_vectors(pairs[0]);
                     let second = share_vectors(pairs[1]);
                     for (var c = 0u; c < 4u; c++) {
@@ -212,10 +214,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             } else {
                 for (var key = begin; key < end; key++) {
                     let start = (page + key % PAGE) * FOURS;
-                    var words: array<vec4<u32>, FOURS>;
-                    for (var j = 0u; j < FOURS; j++) {
-                        words[j] = texel_of(values, start, j, FOURS);
-                    }
+                    let words = words_of(values, start);
                     var its: array<f32, QUERIES>;
                     for (var h = 0u; h < QUERIES; h++) {
                         its[h] = sum_of(

@@ -36,7 +36,7 @@ fn words_of(plane: Texels, start: u32) -> array<vec4<u32>, FOURS> {
 }
 
 // Four pairs: the first of each, and the second.
-fn pairs_of(words: vec4<u32>) -> array<vec4<f32>, 2> {
+fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
     let a = two_halves(words.x);
     let b = two_halves(words.y);
     let c = two_halves(words.z);
@@ -135,7 +135,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             var score: array<array<vec4<f32>, 2>, QUERIES>;
             if TOGETHER {
                 for (var j = 0u; j < FOURS; j++) {
-                    let pairs = pairs_of(texel_of(keys, own, j, FOURS));
+                    let pairs = four_pairs(texel_of(keys, own, j, FOURS));
                     let first = share_vectors(pairs[0]);
                     let second = share_vectors(pairs[1]);
                     // Number by number of all tokens: more would not stay in registers.
@@ -156,7 +156,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                     let words = words_of(keys, start);
                     var products: array<vec2<f32>, QUERIES>;
                     for (var j = 0u; j < FOURS; j++) {
-                        let pairs = pairs_of(words[j]);
+                        let pairs = four_pairs(words[j]);
                         for (var c = 0u; c < 4u; c++) {
                             for (var h = 0u; h < QUERIES; h++) {
                                 products[h] += query[h][j][c] * vec2<f32>(pairs[0][c], pairs[1][c]);
@@ -195,7 +195,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
             }
             if TOGETHER {
                 for (var j = 0u; j < FOURS; j++) {
-                    let pairs = pairs_of(texel_of(values, own, j, FOURS));
+                    let pairs = four_pairs(texel_of(values, own, j, FOURS));
                     let first = share_vectors(pairs[0]);
                     let second = share_vectors(pairs[1]);
                     for (var c = 0u; c < 4u; c++) {
@@ -222,7 +222,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
                                 + select(vec4<f32>(), weight[h][1], far == vec4<u32>(key)));
                     }
                     for (var j = 0u; j < FOURS; j++) {
-                        let pairs = pairs_of(words[j]);
+                        let pairs = four_pairs(words[j]);
                         for (var c = 0u; c < 4u; c++) {
                             for (var h = 0u; h < QUERIES; h++) {
                                 sum[h][j][c] += its[h] * vec2<f32>(pairs[0][c], pairs[1][c]);

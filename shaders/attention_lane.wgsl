@@ -1,7 +1,7 @@
 // Causal attention over the paged cache, one lane a team of query heads of TILE neighbouring rows: for devices whose
 // workgroups are threads of a processor, where a barrier costs more than the arithmetic between two of them. The formula, and
 // what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE).
-// Follows slices.wgsl; query/.
+// Follows slices.wgsl; query/; cache/ or store/.
 // Grid: (ROWS / TILE · HEADS / TEAM · SPLITS / WG).
 
 // Four words are loaded at a time.

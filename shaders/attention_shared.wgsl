@@ -8,7 +8,7 @@
 // together. For WG keys at a time: a lane scores one key (neighbouring lanes read neighbouring words of a page); then a lane
 // adds up PAIRS pairs of dimensions over the keys of its slice.
 //
-// Queries are staged in workgroup memory. Follows slices.wgsl; query/.
+// Queries are staged in workgroup memory. Follows slices.wgsl; query/; cache/ or store/.
 // Expects: HEADS, KV_HEADS, HALF (half a head, a multiple of 4), PAGE (tokens of a page, divides WG), MAX_PAGES
 // (a sequence's), WINDOW, SCALE, CAP, TEAM (divides HEADS / KV_HEADS), TILE, SPLITS, WG.
 // Grid: (HEADS / TEAM, rows / TILE, SPLITS).

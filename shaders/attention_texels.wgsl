@@ -2,15 +2,8 @@
 // workgroups are threads of a processor, where a barrier costs more than the arithmetic between two of them. The formula, and
 // what it expects, are those of attention_shared.wgsl, and ROWS (rows of the grid, a multiple of TILE), and ALIKE (whether rows
 // are mostly of the same sequence as their neighbours). Keys and values lie in textures, both by token.
-// Follows slices.wgsl; share/; texels.wgsl.
+// Follows slices.wgsl; query/; cache/ or store/; share/; texels.wgsl.
 // Grid: (ROWS / TILE · HEADS / TEAM · SPLITS / WG).
-
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
-@group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;   // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var keys: Texels;                         // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(4) var values: Texels;                       // [pages, KV_HEADS, PAGE, HALF]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const TEAMS: u32 = HEADS / TEAM;
 const TILES: u32 = ROWS / TILE;
@@ -81,11 +74,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
     var total: array<f32, QUERIES>;
     for (var j = 0u; j < FOURS; j++) {
         for (var h = 0u; h < QUERIES; h++) {
-            let at = ((first_row + h / TEAM) * HEADS + team * TEAM + h % TEAM) * 2u * FOURS + j;
-            let low = q[at] * SCALE;
-            let high = q[at + FOURS] * SCALE;
+            let pairs_ = query_pairs(first_row + h / TEAM, team * TEAM + h % TEAM, j * 4u);
             for (var c = 0u; c < 4u; c++) {
-                query[h][j][c] = vec2<f32>(low[c], high[c]);
+                query[h][j][c] = vec2<f32>(pairs_[0][c], pairs_[1][c]) * SCALE;
             }
         }
     }
@@ -121,6 +112,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         }
         if TOGETHER {
             all = vec2<u32>(least_of_all(all.x), NONE - least_of_all(NONE - all.y));
+        }
+        if APPEND && all.x < all.y && all.y == rows[first_row].position + 1u {
+            append(first_row, kv_head, 0u, 1u);
         }
         // Eight keys at a time, which are in one page, so that sums seldom fade. Of keys that nobody sees nothing is loaded:
         // nothing times what a page held before need not be nothing.

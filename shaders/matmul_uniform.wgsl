@@ -213,8 +213,8 @@ fn add_quads(quad: u32, at: u32) {
     }
 }
 
-// Writes what the sums of row t of a window make.
-fn write(window: u32, t: u32, quad: u32, sums: array<vec4<f32>, Q>) {
+// Puts what the sums of row t of a window make where it belongs.
+fn put_row(window: u32, t: u32, quad: u32, sums: array<vec4<f32>, Q>) {
     for (var q = 0u; q < Q; q++) {
         put_quad(row_of(window, t), (quad + q) * 4u, sums[q]);
     }
@@ -242,7 +242,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(workgroup_id) wor
     }
     for (var pair = 0u; pair < T / R; pair++) {
         for (var r = 0u; r < R; r++) {
-            write(window, pair * R + r, quad, sum[pair][r]);
+            put_row(window, pair * R + r, quad, sum[pair][r]);
         }
     }
 }

@@ -31,6 +31,13 @@ fn one_pair(base: u32, turns: bool, position: u32, i: u32) -> vec2<f32> {
     return vec2<f32>(a * turn.x - b * turn.y, b * turn.x + a * turn.y);
 }
 
+// What the cache has of four pairs, the first of each and the second.
+fn words_of_pairs(made: array<vec4<f32>, 2>) -> vec4<u32> {
+    return vec4<u32>(
+        pack2x16float(vec2<f32>(made[0].x, made[1].x)), pack2x16float(vec2<f32>(made[0].y, made[1].y)),
+        pack2x16float(vec2<f32>(made[0].z, made[1].z)), pack2x16float(vec2<f32>(made[0].w, made[1].w)));
+}
+
 // EACH pairs of a head, counted over queries, keys and values, from pair i on (a multiple of EACH): the first of each, and the
 // second.
 fn pairs(r: u32, head: u32, i: u32) -> array<vec4<f32>, 2> {

@@ -31,9 +31,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     let page = pages[row.sequence * MAX_PAGES + row.position / PAGE] * KV_HEADS;
     let token = row.position % PAGE;
-    let words = vec4<u32>(
-        pack2x16float(vec2<f32>(made[0].x, made[1].x)), pack2x16float(vec2<f32>(made[0].y, made[1].y)),
-        pack2x16float(vec2<f32>(made[0].z, made[1].z)), pack2x16float(vec2<f32>(made[0].w, made[1].w)));
+    let words = words_of_pairs(made);
     if head < HEADS + KV_HEADS {
         store_key(page + head - HEADS, token, i, words);
     } else {

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub int64: bool,
     /// Weights are to lie in textures. Devices that run on the processor read those faster: some load from a buffer lane by lane.
     pub textures: bool,
+    /// Such a texture can be read and written by one kernel.
+    pub texture_read_write: bool,
     /// Least and greatest subgroup size, where subgroup operations work.
     pub subgroups: Option<(u32, u32)>,
     /// Timestamps can be written at the ends of a compute pass.
@@ -68,6 +70,7 @@ impl Capabilities {
             f16: false,
             int64: false,
             textures: false,
+            texture_read_write: false,
             subgroups: None,
             timestamps: false,
             immediates: false,

@@ -1,11 +1,9 @@
-// Queries as rope_store.wgsl left them, and a cache in which it has put all keys and values. Follows a kernel of attention, which
-// says what Words of the cache are. Expects: HEADS, HALF.
+// Queries as rope_store.wgsl left them, and a cache in which it has put all keys and values. Follows a kernel of attention,
+// and cache/, which says where those lie. Expects: HEADS, HALF.
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;     // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> q: array<vec4<f32>>;   // [rows, HEADS · 2·HALF]
-@group(0) @binding(3) var<storage, read> keys: array<Words>;    // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(4) var<storage, read> values: array<Words>;  // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [rows, HEADS · 2·HALF], or what slices leave
 
 const APPEND: bool = false;

@@ -1,15 +1,13 @@
 // Queries, keys and values as a product left them: what rope_store.wgsl would do, done where one row of each sequence looks at
-// its own key last. Who has the slice of the keys which that is in puts it into the cache first. Follows pairs.wgsl,
-// and a kernel of attention, which says what Words of the cache are, and how one is put among others.
+// its own key last. Who has the slice of the keys which that is in puts it into the cache first. Follows pairs.wgsl, a kernel of
+// attention, and store/, which says where keys and values lie.
 //
-// Expects, besides what that does: HALF and TURNS multiples of 4, PAGE, MAX_PAGES.
+// Expects, besides what those do: HALF and TURNS multiples of 4, PAGE, MAX_PAGES.
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> pages: array<u32>;           // [sequences, MAX_PAGES]
 @group(0) @binding(2) var<storage, read> rotation: array<vec4<f32>>;  // [context, TURNS] cos, sin
 @group(0) @binding(3) var<storage, read> qkv: array<vec4<f32>>;       // [rows, (HEADS + 2·KV_HEADS) · 2·HALF]
-@group(0) @binding(4) var<storage, read_write> keys: array<Words>;    // [pages, KV_HEADS, HALF, PAGE]
-@group(0) @binding(5) var<storage, read_write> values: array<Words>;  // [pages, KV_HEADS, PAGE, HALF]
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;       // [rows, HEADS · 2·HALF], or what slices leave
 
 const APPEND: bool = true;
@@ -24,15 +22,7 @@ fn append(r: u32, kv_head: u32, lane: u32, lanes: u32) {
     let page = pages[row.sequence * MAX_PAGES + row.position / PAGE] * KV_HEADS + kv_head;
     let token = row.position % PAGE;
     for (var i = lane * 4u; i < HALF; i += lanes * 4u) {
-        let key = pairs(r, HEADS + kv_head, i);
-        let value = pairs(r, HEADS + KV_HEADS + kv_head, i);
-        for (var j = 0u; j < 4u; j++) {
-            let k = (page * HALF + i + j) * PAGE + token;
-            let v = (page * PAGE + token) * HALF + i + j;
-            let its_key = pack2x16float(vec2<f32>(key[0][j], key[1][j]));
-            let its_value = pack2x16float(vec2<f32>(value[0][j], value[1][j]));
-            keys[place_of_word(k)] = with_word(keys[place_of_word(k)], k, its_key);
-            values[place_of_word(v)] = with_word(values[place_of_word(v)], v, its_value);
-        }
+        store_key(page, token, i, words_of_pairs(pairs(r, HEADS + kv_head, i)));
+        store_value(page, token, i, words_of_pairs(pairs(r, HEADS + KV_HEADS + kv_head, i)));
     }
 }

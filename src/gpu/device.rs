@@ -48,6 +48,7 @@ impl Device {
             (capabilities.matrices.is_some(), wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
             (capabilities.f16, wgpu::Features::SHADER_F16),
             (capabilities.int64, wgpu::Features::SHADER_INT64),
+            (capabilities.texture_read_write, wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES),
         ];
         let experimental_features = match capabilities.matrices {
             // SAFETY: the one experimental feature that is asked for is matrices. Of the two kernels that use them one measures

@@ -89,6 +89,11 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         f16: has(wgpu::Features::SHADER_F16),
         int64: has(wgpu::Features::SHADER_INT64),
         textures: software,
+        texture_read_write: has(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
+            && adapter
+                .get_texture_format_features(textures::FORMAT)
+                .flags
+                .contains(wgpu::TextureFormatFeatureFlags::STORAGE_READ_WRITE),
         subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         immediates: has(wgpu::Features::IMMEDIATES),

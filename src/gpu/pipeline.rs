@@ -47,6 +47,7 @@ fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
         },
         Access::TextureRead => storage(wgpu::StorageTextureAccess::ReadOnly),
         Access::TextureWrite => storage(wgpu::StorageTextureAccess::WriteOnly),
+        Access::TextureReadWrite => storage(wgpu::StorageTextureAccess::ReadWrite),
     };
     wgpu::BindGroupLayoutEntry { binding, visibility: wgpu::ShaderStages::COMPUTE, ty, count: None }
 }

@@ -16,6 +16,7 @@ pub const SHARED: Kernel = Kernel {
     wgsl: &[
         wgsl!("soft_cap.wgsl"),
         wgsl!("slices.wgsl"),
+        wgsl!("cache/words.wgsl"),
         wgsl!("query/given.wgsl"),
         wgsl!("attention_shared.wgsl"),
     ],
@@ -31,6 +32,7 @@ pub const LANE: Kernel = Kernel {
     wgsl: &[
         wgsl!("soft_cap.wgsl"),
         wgsl!("slices.wgsl"),
+        wgsl!("cache/words.wgsl"),
         wgsl!("query/given.wgsl"),
         wgsl!("attention_lane.wgsl"),
     ],
@@ -43,7 +45,13 @@ pub const LANE: Kernel = Kernel {
 /// The same with keys and values in textures.
 pub const TEXELS: Kernel = Kernel {
     name: "attention_texels",
-    wgsl: &[wgsl!("soft_cap.wgsl"), wgsl!("slices.wgsl"), wgsl!("attention_texels.wgsl")],
+    wgsl: &[
+        wgsl!("soft_cap.wgsl"),
+        wgsl!("slices.wgsl"),
+        wgsl!("cache/texels.wgsl"),
+        wgsl!("query/given.wgsl"),
+        wgsl!("attention_texels.wgsl"),
+    ],
     access: &[
         Access::Read,
         Access::Read,
@@ -256,7 +264,11 @@ impl Recorder<'_> {
             }
             Queries::Made { qkv, heads, rotation } => {
                 let consts = heads.consts(rotation.consts(consts));
-                let kernel = if lane { &attention_append::LANE } else { &attention_append::SHARED };
+                let kernel = match cache.way {
+                    Way::Shared => &attention_append::SHARED,
+                    Way::Lane => &attention_append::LANE,
+                    Way::Texels => &attention_append::TEXELS,
+                };
                 (kernel, consts, vec![rotation.table, qkv])
             }
         };

@@ -3,7 +3,7 @@
 
 use super::attention::{LANE_STEP, Queries, Way, attend, test_cache};
 use super::case::{Builder, Compare, F32};
-use super::rope_store::{store, test_rotation};
+use super::rope_store::{access, store, test_rotation};
 use super::{Access, Cache, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, wgsl};
 use crate::recording::{Buffer, Recorder};
 
@@ -14,12 +14,13 @@ pub const SHARED: Kernel = Kernel {
         wgsl!("soft_cap.wgsl"),
         wgsl!("slices.wgsl"),
         wgsl!("pairs.wgsl"),
+        wgsl!("store/vectors.wgsl"),
         wgsl!("query/made.wgsl"),
         wgsl!("attention_shared.wgsl"),
     ],
-    access: ACCESS,
+    access: &access(Access::ReadWrite),
     needs: Needs::Reduction,
-    twin,
+    twin: |call| twin(call, false),
     cases: || cases(Way::Shared),
 };
 
@@ -30,24 +31,32 @@ pub const LANE: Kernel = Kernel {
         wgsl!("soft_cap.wgsl"),
         wgsl!("slices.wgsl"),
         wgsl!("pairs.wgsl"),
+        wgsl!("store/vectors.wgsl"),
         wgsl!("query/made.wgsl"),
         wgsl!("attention_lane.wgsl"),
     ],
-    access: ACCESS,
+    access: &access(Access::ReadWrite),
     needs: Needs::Nothing,
-    twin,
+    twin: |call| twin(call, false),
     cases: || cases(Way::Lane),
 };
 
-const ACCESS: &[Access] = &[
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::Read,
-    Access::ReadWrite,
-    Access::ReadWrite,
-    Access::ReadWrite,
-];
+/// The same with keys and values in textures.
+pub const TEXELS: Kernel = Kernel {
+    name: "attention_texels_append",
+    wgsl: &[
+        wgsl!("soft_cap.wgsl"),
+        wgsl!("slices.wgsl"),
+        wgsl!("pairs.wgsl"),
+        wgsl!("store/texels.wgsl"),
+        wgsl!("query/made.wgsl"),
+        wgsl!("attention_texels.wgsl"),
+    ],
+    access: &access(Access::TextureReadWrite),
+    needs: Needs::Sharing,
+    twin: |call| twin(call, true),
+    cases: || cases(Way::Texels),
+};
 
 impl Recorder<'_> {
     /// [`rope_and_store`](Recorder::rope_and_store) and [`attention`](Recorder::attention) at once, of rows that are of
@@ -61,11 +70,11 @@ impl Recorder<'_> {
         cache: &Cache,
     ) -> Option<Buffer> {
         let way = self.attention_way(capacity, false, cache);
-        // Four pairs are loaded at a time, and who puts a key into the cache serves all queries that want it. A texture is not
-        // both written and read.
+        // Four pairs are loaded at a time, and who puts a key into the cache serves all queries that want it.
         let fours = (cache.head_dim / 2).is_multiple_of(4) && rotation.pairs.is_multiple_of(4);
         let alone = cache.team() == cache.heads / cache.kv_heads;
-        if !fours || !alone || cache.way == Way::Texels {
+        let both = cache.way != Way::Texels || self.capabilities.texture_read_write;
+        if !fours || !alone || !both {
             return None;
         }
         let out = self.temporary(capacity * cache.heads * cache.head_dim, "attention");
@@ -75,14 +84,14 @@ impl Recorder<'_> {
     }
 }
 
-fn twin(mut call: Invocation<'_>) {
+fn twin(mut call: Invocation<'_>, by_token: bool) {
     let [rows, pages, rotation, qkv, keys, values, out] = call.take();
     let (rows, pages, rotation, qkv) = (rows.words(), pages.words(), rotation.floats(), qkv.floats());
     let (keys, values) = (keys.words_mut(), values.words_mut());
     let [heads, kv_heads] = ["HEADS", "KV_HEADS"].map(|c| call.consts.get(c));
     let mut q = vec![0.0; qkv.len() / (heads + 2 * kv_heads) * heads];
-    store(call.consts, false, (rows, pages, rotation, qkv), (keys, values, &mut q));
-    attend(call.consts, false, rows, &q, (pages, keys, values), out.floats_mut());
+    store(call.consts, by_token, (rows, pages, rotation, qkv), (keys, values, &mut q));
+    attend(call.consts, by_token, rows, &q, (pages, keys, values), out.floats_mut());
 }
 
 /// A shape of attention, and where its rows are.
@@ -129,6 +138,9 @@ fn cases(way: Way) -> Vec<Case> {
         b.compare(indices[2], Compare::Halves(1e-6));
         b.case(name, move |r, buffers| {
             let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
+            if way == Way::Texels && !TEXELS.possible(r.capabilities) {
+                return;
+            }
             let cache = cache.on(buffers, indices);
             let rotation = Rotation { table: buffers[table], pairs };
             let queries = Queries::Made { qkv: buffers[qkv], heads: layout, rotation };

@@ -84,6 +84,7 @@ pub const KERNELS: &[&Kernel] = &[
     &attention::TEXELS,
     &attention_append::SHARED,
     &attention_append::LANE,
+    &attention_append::TEXELS,
     &attention::MERGE,
     &activate::KERNEL,
     &scale::KERNEL,
@@ -122,6 +123,8 @@ pub enum Access {
     TextureRead,
     /// `texture_storage_2d<rgba32uint, write>`
     TextureWrite,
+    /// `texture_storage_2d<rgba32uint, read_write>`
+    TextureReadWrite,
 }
 
 /// What a kernel builds on that differs between devices.
@@ -149,12 +152,15 @@ fn loads_long(device: &Capabilities) -> bool {
 impl Access {
     /// Whether it is of a texture.
     pub fn texture(self) -> bool {
-        matches!(self, Access::Texture | Access::TextureRead | Access::TextureWrite)
+        matches!(
+            self,
+            Access::Texture | Access::TextureRead | Access::TextureWrite | Access::TextureReadWrite
+        )
     }
 
     /// Whether what is bound is written.
     pub fn writes(self) -> bool {
-        matches!(self, Access::ReadWrite | Access::TextureWrite)
+        matches!(self, Access::ReadWrite | Access::TextureWrite | Access::TextureReadWrite)
     }
 }
 
@@ -202,7 +208,11 @@ impl Kernel {
 
     /// Whether a device has all that it needs.
     pub fn possible(&self, device: &Capabilities) -> bool {
-        self.needs.met(device) && (device.textures || !self.access.iter().any(|access| access.texture()))
+        let binds = |access: &Access| match access {
+            Access::TextureReadWrite => device.textures && device.texture_read_write,
+            access => device.textures || !access.texture(),
+        };
+        self.needs.met(device) && self.access.iter().all(binds)
     }
 
     /// How a dispatch binds the planes of a weight. What llvmpipe makes of storage textures is half as many instructions, but in
@@ -263,6 +273,7 @@ impl Kernel {
         if let Some(access) = textures {
             let bound = match access {
                 Access::TextureRead => wgsl!("texels/storage.wgsl"),
+                Access::TextureReadWrite => wgsl!("texels/both.wgsl"),
                 _ => wgsl!("texels/sampled.wgsl"),
             };
             for (file, text) in [bound, wgsl!("texels.wgsl")] {

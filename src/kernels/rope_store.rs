@@ -28,7 +28,8 @@ pub const TEXELS: Kernel = Kernel {
     cases: || cases(Way::Texels),
 };
 
-const fn access(cache: Access) -> [Access; 7] {
+/// Bindings, the cache as it is accessed.
+pub(super) const fn access(cache: Access) -> [Access; 7] {
     [Access::Read, Access::Read, Access::Read, Access::Read, cache, cache, Access::ReadWrite]
 }
 

@@ -114,14 +114,19 @@ fn load_all(quad: u32, block: u32) -> array<Words, Q> {
     return words;
 }
 
+// Loops here look whether they go on at their ends: llvmpipe breaks out of a loop by masking lanes off, and goes through the rest of a
+// turn with none.
+
 // For one row of x: by codes, each of which serves once.
 fn add_codes(quad: u32, at: u32) {
     var squares: f32;
-    for (var g = 0u; g < GROUPS; g++) {
+    var g = 0u;
+    loop {
         var part: array<vec4<f32>, Q>;
         var total: vec4<f32>;
         let end = min((g + 1u) * GROUP, K) / 8u;
-        for (var block = g * GROUP / 8u; block < end; block++) {
+        var block = g * GROUP / 8u;
+        loop {
             let words = load_all(quad, block);
             let i = at + block * 2u;
             var v: array<vec4<f32>, 2>;
@@ -146,11 +151,19 @@ fn add_codes(quad: u32, at: u32) {
                 s += c[7] * b.w;
                 part[q] = s;
             }
+            continuing {
+                block++;
+                break if block == end;
+            }
         }
         let all = (total.x + total.y) + (total.z + total.w);
         for (var q = 0u; q < Q; q++) {
             let place = place_of(quad, q);
             sum[0][0][q] += finish(part[q], all, load_group(place.tile, place.quad, g));
+        }
+        continuing {
+            g++;
+            break if g == GROUPS;
         }
     }
     if NORM {
@@ -173,14 +186,16 @@ fn pair_at(at: u32, pair: u32, block: u32) -> u32 {
 
 // For several rows of x: by weights, each of which serves all of them. Quads share each activation that is loaded.
 fn add_quads(quad: u32, at: u32) {
-    for (var g = 0u; g < GROUPS; g++) {
+    var g = 0u;
+    loop {
         var group: array<Group, Q>;
         for (var q = 0u; q < Q; q++) {
             let place = place_of(quad, q);
             group[q] = load_group(place.tile, place.quad, g);
         }
         let end = min((g + 1u) * GROUP, K) / 8u;
-        for (var block = g * GROUP / 8u; block < end; block++) {
+        var block = g * GROUP / 8u;
+        loop {
             let words = load_all(quad, block);
             var mine: array<vec2<f32>, T / R>;
             for (var pair = 0u; pair < T / R; pair++) {
@@ -209,6 +224,14 @@ fn add_quads(quad: u32, at: u32) {
                     }
                 }
             }
+            continuing {
+                block++;
+                break if block == end;
+            }
+        }
+        continuing {
+            g++;
+            break if g == GROUPS;
         }
     }
 }

@@ -5,7 +5,7 @@
 // them, as T rows share each unpacked weight. Rows and out are windows of WINDOWS times T rows; x is in PARTS bindings, since
 // one holds only so much, of which each has as many of the T rows.
 //
-// Where NORM, T is 1, and x is normed on the way: y is the weight of the norm. See norm.wgsl.
+// Where NORM, x is normed on the way. See norm.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, WINDOWS, PARTS (1 or 2, divides
 // T), Q, ADD, NORM, EPS, ONE_PLUS, GROUP, GROUPS, WG; floats/; share/; norm.wgsl; outputs.wgsl; a format.
@@ -13,8 +13,9 @@
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<uniform> x: array<Four, WINDOWS * EACH * K / 4u>; // [WINDOWS · EACH, K]
-@group(0) @binding(2) var<uniform> y: array<Four, WINDOWS * EACH * K / 4u>; // the second part, x again, or a norm
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;             // [WINDOWS · T, STRIDE]
+@group(0) @binding(2) var<uniform> y: array<Four, WINDOWS * EACH * K / 4u>; // the second part, or x again
+@group(0) @binding(3) var<uniform> norm: array<Four, K / 4u>;               // its weight
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;             // [WINDOWS · T, STRIDE]
 
 const EACH: u32 = T / PARTS; // rows of x of a window in one part
 
@@ -80,27 +81,40 @@ fn blocks_of(t: u32, i: u32, mine: vec2<f32>) -> array<array<vec4<f32>, 2>, 2> {
     return array<array<vec4<f32>, 2>, 2>(v, v);
 }
 
-// Columns of the one row of x times the norm's weight, y; squares of x are added up, by lane if lanes load for each other.
-fn block_normed(i: u32, squares: ptr<function, f32>) -> array<vec4<f32>, 2> {
-    if SHARED {
-        let place = own_place(i);
-        let mine = floats_of(x[place.x][place.y])[own.w];
-        *squares += mine * mine;
-        return share(mine * norm_factor(floats_of(y[place.x][place.y])[own.w]));
+// The norm's factors of what a lane loads for all, of a block of columns.
+fn own_factors(block: u32) -> vec2<f32> {
+    if !SHARED {
+        return vec2<f32>();
     }
-    let a = four_floats(x[i]);
-    let b = four_floats(x[i + 1u]);
-    *squares += dot(a, a) + dot(b, b);
-    return array<vec4<f32>, 2>(a * norm_factors(four_floats(y[i])), b * norm_factors(four_floats(y[i + 1u])));
+    let weight = floats_of(norm[block * 2u + own.y][own.z]);
+    return vec2<f32>(norm_factor(weight.x), norm_factor(weight.y));
 }
 
-// Of all columns.
-fn sum_of_squares(squares: f32) -> f32 {
+// Squares of what a lane loads for all.
+fn own_squares(mine: vec2<f32>) -> f32 {
+    if R == 2u {
+        return dot(mine, mine);
+    }
+    return mine[own.w] * mine[own.w];
+}
+
+// Columns of a row times the norm's factors.
+fn normed(v: array<vec4<f32>, 2>, block: u32) -> array<vec4<f32>, 2> {
+    return array<vec4<f32>, 2>(
+        v[0] * norm_factors(four_floats(norm[block * 2u])), v[1] * norm_factors(four_floats(norm[block * 2u + 1u])));
+}
+
+// Of all columns of R rows, of what each lane added up if lanes load for each other.
+fn sums_of_squares(squares: f32) -> array<f32, 2> {
     if SHARED {
         let all = share(squares);
-        return dot(all[0] + all[1], vec4<f32>(1.0));
+        let each = array<f32, 2>(dot(all[0], vec4<f32>(1.0)), dot(all[1], vec4<f32>(1.0)));
+        if R == 2u {
+            return each;
+        }
+        return array<f32, 2>(each[0] + each[1], 0.0);
     }
-    return squares;
+    return array<f32, 2>(squares, 0.0);
 }
 
 // A block of columns of all quads. What is loaded is asked for together, before the first of it is used: a processor looks some
@@ -130,10 +144,16 @@ fn add_codes(quad: u32, at: u32) {
             let words = load_all(quad, block);
             let i = at + block * 2u;
             var v: array<vec4<f32>, 2>;
-            if NORM {
-                v = block_normed(i, &squares);
+            let mine = load_own(0u, i);
+            if NORM && SHARED {
+                squares += own_squares(mine);
+                v = share(mine[own.w] * own_factors(block)[own.w]);
             } else {
-                v = blocks_of(0u, i, load_own(0u, i))[0];
+                v = blocks_of(0u, i, mine)[0];
+            }
+            if NORM && !SHARED {
+                squares += dot(v[0], v[0]) + dot(v[1], v[1]);
+                v = normed(v, block);
             }
             total += v[0] + v[1];
             let a = v[0] * ALIGN_A;
@@ -167,7 +187,7 @@ fn add_codes(quad: u32, at: u32) {
         }
     }
     if NORM {
-        let scale = norm_scale(sum_of_squares(squares));
+        let scale = norm_scale(sums_of_squares(squares)[0]);
         for (var q = 0u; q < Q; q++) {
             sum[0][0][q] *= scale;
         }
@@ -186,6 +206,7 @@ fn pair_at(at: u32, pair: u32, block: u32) -> u32 {
 
 // For several rows of x: by weights, each of which serves all of them. Quads share each activation that is loaded.
 fn add_quads(quad: u32, at: u32) {
+    var squares: array<f32, T / R>;
     var g = 0u;
     loop {
         var group: array<Group, Q>;
@@ -201,12 +222,23 @@ fn add_quads(quad: u32, at: u32) {
             for (var pair = 0u; pair < T / R; pair++) {
                 mine[pair] = load_own(pair * R, pair_at(at, pair, block));
             }
+            if NORM && SHARED {
+                let factors = own_factors(block);
+                for (var pair = 0u; pair < T / R; pair++) {
+                    squares[pair] += own_squares(mine[pair]);
+                    mine[pair] *= factors;
+                }
+            }
             var w: array<array<vec4<f32>, 8>, Q>;
             for (var q = 0u; q < Q; q++) {
                 w[q] = weights_of(words[q], group[q]);
             }
             for (var pair = 0u; pair < T / R; pair++) {
-                let v = blocks_of(pair * R, pair_at(at, pair, block), mine[pair]);
+                var v = blocks_of(pair * R, pair_at(at, pair, block), mine[pair]);
+                if NORM && !SHARED {
+                    squares[pair] += dot(v[0][0], v[0][0]) + dot(v[0][1], v[0][1]);
+                    v[0] = normed(v[0], block);
+                }
                 for (var r = 0u; r < R; r++) {
                     let a = v[r][0];
                     let b = v[r][1];
@@ -232,6 +264,17 @@ fn add_quads(quad: u32, at: u32) {
         continuing {
             g++;
             break if g == GROUPS;
+        }
+    }
+    if NORM {
+        for (var pair = 0u; pair < T / R; pair++) {
+            let its = sums_of_squares(squares[pair]);
+            for (var r = 0u; r < R; r++) {
+                let scale = norm_scale(its[r]);
+                for (var q = 0u; q < Q; q++) {
+                    sum[pair][r][q] *= scale;
+                }
+            }
         }
     }
 }

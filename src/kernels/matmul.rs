@@ -24,7 +24,7 @@ pub const UNIFORM: Kernel = Kernel {
         wgsl!("outputs.wgsl"),
         wgsl!("matmul_uniform.wgsl"),
     ],
-    access: &[Access::Read, Access::Uniform, Access::Uniform, Access::ReadWrite],
+    access: &[Access::Read, Access::Uniform, Access::Uniform, Access::Uniform, Access::ReadWrite],
     needs: Needs::Sharing,
     twin: uniform_twin,
     cases: || {
@@ -35,7 +35,7 @@ pub const UNIFORM: Kernel = Kernel {
         let few = cases(few_packings(), |device, x| {
             x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: test_quads(x.capacity) })
         });
-        let normed = normed_cases(|_, _| Some(Variant::Uniform { rows: 1, quads: 2 }));
+        let normed = normed_cases(usual);
         all.into_iter().chain(few).chain(normed).chain(glu_cases(usual)).collect()
     },
 };
@@ -76,7 +76,8 @@ pub const SPLIT: Kernel = Kernel {
     twin: split_twin,
     cases: || {
         let split = |_: &Capabilities, x: Shape| Some(x.split(test_part(x.capacity)));
-        cases(test_packings(), split).into_iter().chain(normed_cases(split)).chain(glu_cases(split)).collect()
+        let normed = normed_cases(|_, x| (x.capacity == 1).then(|| x.split(test_part(x.capacity))));
+        cases(test_packings(), split).into_iter().chain(normed).chain(glu_cases(split)).collect()
     },
 };
 
@@ -116,7 +117,8 @@ impl Recorder<'_> {
         out
     }
 
-    /// `norm(x) · Wᵀ` in one step, where that is as good as two: for one row of x. It costs each lane that multiplies some work.
+    /// `norm(x) · Wᵀ` in one step, where that is as good as two: for one row of x, or as many as lanes take at a time. It costs each
+    /// lane that multiplies some work.
     pub fn matmul_normed(
         &mut self,
         x: Activations,
@@ -124,14 +126,16 @@ impl Recorder<'_> {
         weight: &Matrix,
         name: &'static str,
     ) -> Option<Buffer> {
-        if x.capacity > 1 || weight.shards.iter().any(|shard| shard.order.is_some()) {
+        if weight.shards.iter().any(|shard| shard.order.is_some()) {
             return None;
         }
         let variant = self.choose(x, weight);
-        if !matches!(variant, Variant::Uniform { .. } | Variant::Split { .. }) {
-            return None;
+        match variant {
+            Variant::Uniform { rows, .. } if rows == x.capacity => {}
+            Variant::Split { .. } if x.capacity == 1 => {}
+            _ => return None,
         }
-        let out = self.temporary(weight.stride(), name);
+        let out = self.temporary(x.capacity * weight.stride(), name);
         self.product(variant, x, Some(norm), weight, out, false);
         Some(out)
     }
@@ -210,7 +214,8 @@ impl Recorder<'_> {
                         let bindings = [
                             window(x.rows, super::twin::ROW_WORDS, first, rows),
                             part(0),
-                            norm.map_or_else(|| part(parts - 1), |norm| norm.weight.into()),
+                            part(parts - 1),
+                            norm.map_or_else(|| part(0), |norm| norm.weight.into()),
                             window(out, stride, first, rows),
                         ];
                         let consts = consts.clone();
@@ -279,13 +284,17 @@ fn multiply_normed(call: &Invocation<'_>, rows: &[u32], x: &[f32], norm: &[f32],
 }
 
 fn uniform_twin(mut call: Invocation<'_>) {
-    let [rows, x, y, out] = call.take();
-    let (rows, x, y, out) = (rows.words(), x.floats(), y.floats(), out.floats_mut());
+    let [rows, x, y, norm, out] = call.take();
+    let (rows, x, y, norm, out) = (rows.words(), x.floats(), y.floats(), norm.floats(), out.floats_mut());
     let [k, t, windows, parts] = ["K", "T", "WINDOWS", "PARTS"].map(|c| call.consts.get(c));
-    if call.consts.flag("NORM") {
-        return multiply_normed(&call, rows, x, y, out);
-    }
-    let x: Vec<f64> = [x, y].iter().take(parts).flat_map(|x| x.iter().map(|&v| f64::from(v))).collect();
+    let row = |x: &[f32]| -> Vec<f64> {
+        let wide = x.iter().map(|&v| f64::from(v));
+        match call.consts.flag("NORM") {
+            true => wide.zip(factors(x, norm, call.consts)).map(|(v, factor)| v * factor).collect(),
+            false => wide.collect(),
+        }
+    };
+    let x: Vec<f64> = [x, y].iter().take(parts).flat_map(|x| x.chunks_exact(k).flat_map(row)).collect();
     // Each window has as many rows of each part; one of which none is in use is skipped.
     let each = t / parts;
     let window = |r: usize| r / each % windows;

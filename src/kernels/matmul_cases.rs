@@ -196,27 +196,37 @@ pub(super) fn cases(
     cases
 }
 
-/// Products of one normed row, in one format of each kind that has loops of its own.
+/// Products of normed rows, in one format of each kind that has loops of its own.
 pub(super) fn normed_cases(
     variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
     for packing in few_packings() {
-        // (rows of W, columns, rows in use, whether the norm's weight is what it differs from 1)
-        for (n, k, used, one_plus) in [(131, 72, 1, false), (200, 576, 1, true), (70, 8, 0, false)] {
-            let name =
-                format!("{} {n}x{k}, {used} of 1 normed row, one plus the weight {one_plus}", packing.name());
+        // (rows of W, columns, capacity, rows in use, whether the norm's weight is what it differs from 1)
+        let shapes = [
+            (131, 72, 1, 1, false),
+            (200, 576, 1, 1, true),
+            (70, 8, 1, 0, false),
+            (70, 72, 3, 2, false),
+            (131, 64, 8, 8, true),
+            (200, 576, 16, 11, false),
+        ];
+        for (n, k, capacity, used, one_plus) in shapes {
+            let name = format!(
+                "{} {n}x{k}, {used} of {capacity} normed rows, one plus the weight {one_plus}",
+                packing.name()
+            );
             let mut b = Builder::new(&name);
-            let rows = b.used_rows(1, used);
-            let x = b.normals("x", k);
+            let rows = b.used_rows(capacity, used);
+            let x = b.normals("x", capacity * k);
             let weight = b.normals("norm", k);
             let matrix = test_matrix(&mut b, packing, n, k, 2);
-            let out = b.output("out", n.next_multiple_of(8), F32);
+            let out = b.output("out", capacity * n.next_multiple_of(8), F32);
             cases.push(b.case(name, move |r, buffers| {
                 let w = matrix.on(buffers);
-                let x = Activations { rows: buffers[rows], capacity: 1, values: buffers[x] };
+                let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
                 let norm = RmsNorm { weight: buffers[weight], one_plus, eps: 1e-5 };
-                if let Some(variant) = variant(r.capabilities, Shape::new(1, &w)) {
+                if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &w)) {
                     r.product(variant, x, Some(norm), &w, buffers[out], false);
                 }
             }));

@@ -128,8 +128,7 @@ fn load_all(quad: u32, block: u32) -> array<Words, Q> {
     return words;
 }
 
-// Loops here look whether they go on at their ends: llvmpipe breaks out of a loop by masking lanes off, and goes through the rest of a
-// turn with none.
+// Loops here look whether they go on at their ends: llvmpipe breaks out of a loop by masking lanes off, and jumps at its end alone.
 
 // For one row of x: by codes, each of which serves once.
 fn add_codes(quad: u32, at: u32) {

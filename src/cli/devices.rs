@@ -173,6 +173,7 @@ fn describe(entry: &Entry) -> String {
         c.f16.then(|| "f16".to_owned()),
         c.int64.then(|| "64-bit integers".to_owned()),
         c.textures.then(|| "weights in textures".to_owned()),
+        c.texture_read_write.then(|| "textures read and written".to_owned()),
         subgroups,
         c.timestamps.then(|| "timestamps".to_owned()),
         c.immediates.then(|| "immediates".to_owned()),

@@ -50,6 +50,19 @@ fn capped(s: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
 }
 
+// The first sequence of a lane's rows from `least` on; of all lanes' if they load for each other.
+fn next_sequence(first_row: u32, least: u32) -> u32 {
+    var sequence = NONE;
+    for (var t = 0u; t < TILE; t++) {
+        let its = rows[first_row + t].sequence;
+        sequence = select(sequence, min(sequence, its), its >= least);
+    }
+    if TOGETHER {
+        return least_of_all(sequence);
+    }
+    return sequence;
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
     // Neighbouring lanes take neighbouring rows, which mostly see the same keys.
@@ -83,21 +96,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
     for (var h = 0u; h < QUERIES; h++) {
         maximum[h] = LOWEST;
     }
-    // Rows of one sequence at a time, which share its keys: mostly that is all of them.
-    var least = 0u;
+    // Rows of one sequence at a time, which share its keys: mostly that is all of them. Loops end where their bodies do: see
+    // matmul_uniform.wgsl.
+    var sequence = next_sequence(first_row, 0u);
+    if sequence == NONE {
+        return;
+    }
     loop {
-        var sequence = NONE;
-        for (var t = 0u; t < TILE; t++) {
-            let its = rows[first_row + t].sequence;
-            sequence = select(sequence, min(sequence, its), its >= least);
-        }
-        if TOGETHER {
-            sequence = least_of_all(sequence);
-        }
-        if sequence == NONE {
-            break;
-        }
-        least = sequence + 1u;
         // The keys of each row, first .. end, and of all of them.
         var seen: array<vec2<u32>, TILE>;
         var all = vec2<u32>(NONE, 0u);
@@ -118,113 +123,134 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, lane: Lane) {
         }
         // Eight keys at a time, which are in one page, so that sums seldom fade. Of keys that nobody sees nothing is loaded:
         // nothing times what a page held before need not be nothing.
-        for (var eight = all.x / 8u * 8u; eight < all.y; eight += 8u) {
-            let page = (pages[sequence * MAX_PAGES + eight / PAGE] * KV_HEADS + kv_head) * PAGE;
-            let near = eight + vec4<u32>(0u, 1u, 2u, 3u);
-            let far = near + 4u;
-            // Those that are loaded. Where lanes load for each other, instead of those that nobody sees the nearest.
-            let begin = max(eight, all.x);
-            let end = min(eight + 8u, all.y);
-            let own = (page + clamp(eight + lane.id, begin, end - 1u) % PAGE) * FOURS;
-            var score: array<array<vec4<f32>, 2>, QUERIES>;
-            if TOGETHER {
-                for (var j = 0u; j < FOURS; j++) {
-                    let pairs = four_pairs(texel_of(keys, own, j, FOURS));
-                    let first = share_vectors(pairs[0]);
-                    let second = share_vectors(pairs[1]);
-                    // Number by number of all tokens: more would not stay in registers.
-                    for (var c = 0u; c < 4u; c++) {
-                        for (var half = 0u; half < 2u; half++) {
-                            let low = of_four(first, half * 4u, c);
-                            let high = of_four(second, half * 4u, c);
-                            for (var h = 0u; h < QUERIES; h++) {
-                                score[h][half] += query[h][j][c].x * low + query[h][j][c].y * high;
+        if all.x < all.y {
+            var eight = all.x / 8u * 8u;
+            loop {
+                let page = (pages[sequence * MAX_PAGES + eight / PAGE] * KV_HEADS + kv_head) * PAGE;
+                let near = eight + vec4<u32>(0u, 1u, 2u, 3u);
+                let far = near + 4u;
+                // Those that are loaded. Where lanes load for each other, instead of those that nobody sees the nearest.
+                let begin = max(eight, all.x);
+                let end = min(eight + 8u, all.y);
+                let own = (page + clamp(eight + lane.id, begin, end - 1u) % PAGE) * FOURS;
+                var score: array<array<vec4<f32>, 2>, QUERIES>;
+                if TOGETHER {
+                    for (var j = 0u; j < FOURS; j++) {
+                        let pairs = four_pairs(texel_of(keys, own, j, FOURS));
+                        let first = share_vectors(pairs[0]);
+                        let second = share_vectors(pairs[1]);
+                        // Number by number of all tokens: more would not stay in registers.
+                        for (var c = 0u; c < 4u; c++) {
+                            for (var half = 0u; half < 2u; half++) {
+                                let low = of_four(first, half * 4u, c);
+                                let high = of_four(second, half * 4u, c);
+                                for (var h = 0u; h < QUERIES; h++) {
+                                    score[h][half] += query[h][j][c].x * low + query[h][j][c].y * high;
+                                }
                             }
                         }
                     }
-                }
-            } else {
-                // One after the other: as many at once would be more code than processors keep close.
-                for (var key = begin; key < end; key++) {
-                    let start = (page + key % PAGE) * FOURS;
-                    let words = words_of(keys, start);
-                    var products: array<vec2<f32>, QUERIES>;
-                    for (var j = 0u; j < FOURS; j++) {
-                        let pairs = four_pairs(words[j]);
-                        for (var c = 0u; c < 4u; c++) {
-                            for (var h = 0u; h < QUERIES; h++) {
-                                products[h] += query[h][j][c] * vec2<f32>(pairs[0][c], pairs[1][c]);
+                } else {
+                    // One after the other: as many at once would be more code than processors keep close.
+                    var key = begin;
+                    loop {
+                        let start = (page + key % PAGE) * FOURS;
+                        let words = words_of(keys, start);
+                        var products: array<vec2<f32>, QUERIES>;
+                        for (var j = 0u; j < FOURS; j++) {
+                            let pairs = four_pairs(words[j]);
+                            for (var c = 0u; c < 4u; c++) {
+                                for (var h = 0u; h < QUERIES; h++) {
+                                    products[h] += query[h][j][c] * vec2<f32>(pairs[0][c], pairs[1][c]);
+                                }
                             }
-                        }
-                    }
-                    for (var h = 0u; h < QUERIES; h++) {
-                        let its = vec4<f32>(products[h].x + products[h].y);
-                        score[h][0] = select(score[h][0], its, near == vec4<u32>(key));
-                        score[h][1] = select(score[h][1], its, far == vec4<u32>(key));
-                    }
-                }
-            }
-            var weight: array<array<vec4<f32>, 2>, QUERIES>;
-            for (var h = 0u; h < QUERIES; h++) {
-                let mine = seen[h / TEAM];
-                let near_inside = near >= vec4<u32>(mine.x) & near < vec4<u32>(mine.y);
-                let far_inside = far >= vec4<u32>(mine.x) & far < vec4<u32>(mine.y);
-                let near_score = select(vec4<f32>(LOWEST), capped(score[h][0]), near_inside);
-                let far_score = select(vec4<f32>(LOWEST), capped(score[h][1]), far_inside);
-                let either = max(near_score, far_score);
-                let most = max(max(either.x, either.y), max(either.z, either.w));
-                if most > maximum[h] {
-                    let fade = exp(maximum[h] - most);
-                    total[h] *= fade;
-                    for (var j = 0u; j < FOURS; j++) {
-                        for (var c = 0u; c < 4u; c++) {
-                            sum[h][j][c] *= fade;
-                        }
-                    }
-                    maximum[h] = most;
-                }
-                weight[h][0] = select(vec4<f32>(), exp(near_score - maximum[h]), near_inside);
-                weight[h][1] = select(vec4<f32>(), exp(far_score - maximum[h]), far_inside);
-                total[h] += sum_of(weight[h][0] + weight[h][1]);
-            }
-            if TOGETHER {
-                for (var j = 0u; j < FOURS; j++) {
-                    let pairs = four_pairs(texel_of(values, own, j, FOURS));
-                    let first = share_vectors(pairs[0]);
-                    let second = share_vectors(pairs[1]);
-                    for (var c = 0u; c < 4u; c++) {
-                        var pair: array<vec2<f32>, 8>;
-                        for (var t = 0u; t < 8u; t++) {
-                            pair[t] = vec2<f32>(first[t][c], second[t][c]);
                         }
                         for (var h = 0u; h < QUERIES; h++) {
-                            let w = weight[h][0];
-                            let u = weight[h][1];
-                            sum[h][j][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3] + u.x * pair[4]
-                                + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
+                            let its = vec4<f32>(products[h].x + products[h].y);
+                            score[h][0] = select(score[h][0], its, near == vec4<u32>(key));
+                            score[h][1] = select(score[h][1], its, far == vec4<u32>(key));
+                        }
+                        key++;
+                        if key >= end {
+                            break;
                         }
                     }
                 }
-            } else {
-                for (var key = begin; key < end; key++) {
-                    let start = (page + key % PAGE) * FOURS;
-                    let words = words_of(values, start);
-                    var its: array<f32, QUERIES>;
-                    for (var h = 0u; h < QUERIES; h++) {
-                        its[h] = sum_of(
-                            select(vec4<f32>(), weight[h][0], near == vec4<u32>(key))
-                                + select(vec4<f32>(), weight[h][1], far == vec4<u32>(key)));
+                var weight: array<array<vec4<f32>, 2>, QUERIES>;
+                for (var h = 0u; h < QUERIES; h++) {
+                    let mine = seen[h / TEAM];
+                    let near_inside = near >= vec4<u32>(mine.x) & near < vec4<u32>(mine.y);
+                    let far_inside = far >= vec4<u32>(mine.x) & far < vec4<u32>(mine.y);
+                    let near_score = select(vec4<f32>(LOWEST), capped(score[h][0]), near_inside);
+                    let far_score = select(vec4<f32>(LOWEST), capped(score[h][1]), far_inside);
+                    let either = max(near_score, far_score);
+                    let most = max(max(either.x, either.y), max(either.z, either.w));
+                    if most > maximum[h] {
+                        let fade = exp(maximum[h] - most);
+                        total[h] *= fade;
+                        for (var j = 0u; j < FOURS; j++) {
+                            for (var c = 0u; c < 4u; c++) {
+                                sum[h][j][c] *= fade;
+                            }
+                        }
+                        maximum[h] = most;
                     }
+                    weight[h][0] = select(vec4<f32>(), exp(near_score - maximum[h]), near_inside);
+                    weight[h][1] = select(vec4<f32>(), exp(far_score - maximum[h]), far_inside);
+                    total[h] += sum_of(weight[h][0] + weight[h][1]);
+                }
+                if TOGETHER {
                     for (var j = 0u; j < FOURS; j++) {
-                        let pairs = four_pairs(words[j]);
+                        let pairs = four_pairs(texel_of(values, own, j, FOURS));
+                        let first = share_vectors(pairs[0]);
+                        let second = share_vectors(pairs[1]);
                         for (var c = 0u; c < 4u; c++) {
+                            var pair: array<vec2<f32>, 8>;
+                            for (var t = 0u; t < 8u; t++) {
+                                pair[t] = vec2<f32>(first[t][c], second[t][c]);
+                            }
                             for (var h = 0u; h < QUERIES; h++) {
-                                sum[h][j][c] += its[h] * vec2<f32>(pairs[0][c], pairs[1][c]);
+                                let w = weight[h][0];
+                                let u = weight[h][1];
+                                sum[h][j][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3] + u.x * pair[4]
+                                    + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
                             }
                         }
                     }
+                } else {
+                    var key = begin;
+                    loop {
+                        let start = (page + key % PAGE) * FOURS;
+                        let words = words_of(values, start);
+                        var its: array<f32, QUERIES>;
+                        for (var h = 0u; h < QUERIES; h++) {
+                            its[h] = sum_of(
+                                select(vec4<f32>(), weight[h][0], near == vec4<u32>(key))
+                                    + select(vec4<f32>(), weight[h][1], far == vec4<u32>(key)));
+                        }
+                        for (var j = 0u; j < FOURS; j++) {
+                            let pairs = four_pairs(words[j]);
+                            for (var c = 0u; c < 4u; c++) {
+                                for (var h = 0u; h < QUERIES; h++) {
+                                    sum[h][j][c] += its[h] * vec2<f32>(pairs[0][c], pairs[1][c]);
+                                }
+                            }
+                        }
+                        key++;
+                        if key >= end {
+                            break;
+                        }
+                    }
+                }
+                eight += 8u;
+                if eight >= all.y {
+                    break;
                 }
             }
+        }
+        sequence = next_sequence(first_row, sequence + 1u);
+        if sequence == NONE {
+            break;
         }
     }
     for (var h = 0u; h < QUERIES; h++) {

@@ -73,10 +73,12 @@ fn finish_codes(q: u32, g: u32, total: f32) {
 
 // For one row of x: by codes, each of which serves once.
 fn add_codes(at: u32) {
-    for (var g = 0u; g < GROUPS; g++) {
+    var g = 0u;
+    loop {
         var total: f32;
         let end = min((g + 1u) * GROUP, K) / 8u;
-        for (var block = g * GROUP / 8u; block < end; block++) {
+        var block = g * GROUP / 8u;
+        loop {
             let first = x[at + block * 8u];
             let second = x[at + block * 8u + 4u];
             total += first + second;
@@ -86,6 +88,10 @@ fn add_codes(at: u32) {
             if Q > 1u { dot_codes(1u, block, a, b); }
             if Q > 2u { dot_codes(2u, block, a, b); }
             if Q > 3u { dot_codes(3u, block, a, b); }
+            block++;
+            if block == end {
+                break;
+            }
         }
         let two = total + quadSwapX(total);
         let all = two + quadSwapY(two);
@@ -93,6 +99,10 @@ fn add_codes(at: u32) {
         if Q > 1u { finish_codes(1u, g, all); }
         if Q > 2u { finish_codes(2u, g, all); }
         if Q > 3u { finish_codes(3u, g, all); }
+        g++;
+        if g == GROUPS {
+            break;
+        }
     }
 }
 
@@ -171,12 +181,14 @@ fn add_columns(row: u32, column: u32, c: u32, sums: Sums) -> Sums {
 
 // For several rows of x, 0 .. end: by weights, each of which serves all of them.
 fn add_weights(at: u32, end: u32) {
-    for (var column = 0u; column < K; column += CHUNK) {
+    var column = 0u;
+    loop {
         keep_weights(0u, column / 8u);
         if Q > 1u { keep_weights(1u, column / 8u); }
         if Q > 2u { keep_weights(2u, column / 8u); }
         if Q > 3u { keep_weights(3u, column / 8u); }
-        for (var t = 0u; t < end; t++) {
+        var t = 0u;
+        loop {
             let row = at + t * K;
             let eight = add_columns(row, column, 0u, Sums());
             let sixteen = add_columns(row, column, 8u, eight);
@@ -187,6 +199,14 @@ fn add_weights(at: u32, end: u32) {
             if Q > 1u { kept[s + 1u] = kept[s + 1u] + all.of1; }
             if Q > 2u { kept[s + 2u] = kept[s + 2u] + all.of2; }
             if Q > 3u { kept[s + 3u] = kept[s + 3u] + all.of3; }
+            t++;
+            if t == end {
+                break;
+            }
+        }
+        column += CHUNK;
+        if column >= K {
+            break;
         }
     }
 }

@@ -25,6 +25,10 @@ const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 // Rows of x that eight lanes load for each other at a time, eight columns of each.
 const R: u32 = select(1u, 2u, SHARED && LOADED == 2u && EACH % 2u == 0u);
 
+// Blocks of columns a turn, of several rows: two, if a group has whole turns. If lanes do not load for each other, loads of x are
+// so much code that two take long to compile.
+const TURN: u32 = select(1u, 2u, SHARED && GROUP % 16u == 0u && K % 16u == 0u);
+
 // In arrays as long as the loops over them: such loops llvmpipe unrolls, and so does not keep the arrays in memory.
 var<private> sum: array<array<array<vec4<f32>, Q>, R>, T / R>;
 
@@ -128,7 +132,8 @@ fn load_all(quad: u32, block: u32) -> array<Words, Q> {
     return words;
 }
 
-// Loops here look whether they go on at their ends: llvmpipe breaks out of a loop by masking lanes off, and jumps at its end alone.
+// Loops end where their bodies do, by a break there: llvmpipe breaks out of a loop by masking lanes off, and jumps at its end alone.
+// A loop that asks first, in `for` or `continuing`, goes through its body once more, with no lane.
 
 // For one row of x: by codes, each of which serves once.
 fn add_codes(quad: u32, at: u32) {
@@ -170,9 +175,9 @@ fn add_codes(quad: u32, at: u32) {
                 s += c[7] * b.w;
                 part[q] = s;
             }
-            continuing {
-                block++;
-                break if block == end;
+            block++;
+            if block == end {
+                break;
             }
         }
         let all = (total.x + total.y) + (total.z + total.w);
@@ -180,9 +185,9 @@ fn add_codes(quad: u32, at: u32) {
             let place = place_of(quad, q);
             sum[0][0][q] += finish(part[q], all, load_group(place.tile, place.quad, g));
         }
-        continuing {
-            g++;
-            break if g == GROUPS;
+        g++;
+        if g == GROUPS {
+            break;
         }
     }
     if NORM {
@@ -203,7 +208,8 @@ fn pair_at(at: u32, pair: u32, block: u32) -> u32 {
     return at + pair * R % EACH * (K / 4u) + block * 2u;
 }
 
-// For several rows of x: by weights, each of which serves all of them. Quads share each activation that is loaded.
+// For several rows of x: by weights, each of which serves all of them. Quads share each activation that is loaded, and the sums of a
+// row stay in registers for a turn.
 fn add_quads(quad: u32, at: u32) {
     var squares: array<f32, T / R>;
     var g = 0u;
@@ -216,53 +222,63 @@ fn add_quads(quad: u32, at: u32) {
         let end = min((g + 1u) * GROUP, K) / 8u;
         var block = g * GROUP / 8u;
         loop {
-            let words = load_all(quad, block);
-            var mine: array<vec2<f32>, T / R>;
+            var words: array<array<Words, Q>, TURN>;
+            for (var j = 0u; j < TURN; j++) {
+                words[j] = load_all(quad, block + j);
+            }
+            var mine: array<array<vec2<f32>, TURN>, T / R>;
             for (var pair = 0u; pair < T / R; pair++) {
-                mine[pair] = load_own(pair * R, pair_at(at, pair, block));
+                for (var j = 0u; j < TURN; j++) {
+                    mine[pair][j] = load_own(pair * R, pair_at(at, pair, block + j));
+                }
             }
             if NORM && SHARED {
-                let factors = own_factors(block);
-                for (var pair = 0u; pair < T / R; pair++) {
-                    squares[pair] += own_squares(mine[pair]);
-                    mine[pair] *= factors;
-                }
-            }
-            var w: array<array<vec4<f32>, 8>, Q>;
-            for (var q = 0u; q < Q; q++) {
-                w[q] = weights_of(words[q], group[q]);
-            }
-            for (var pair = 0u; pair < T / R; pair++) {
-                var v = blocks_of(pair * R, pair_at(at, pair, block), mine[pair]);
-                if NORM && !SHARED {
-                    squares[pair] += dot(v[0][0], v[0][0]) + dot(v[0][1], v[0][1]);
-                    v[0] = normed(v[0], block);
-                }
-                for (var r = 0u; r < R; r++) {
-                    let a = v[r][0];
-                    let b = v[r][1];
-                    for (var q = 0u; q < Q; q++) {
-                        var s = sum[pair][r][q];
-                        s += w[q][0] * a.x;
-                        s += w[q][1] * a.y;
-                        s += w[q][2] * a.z;
-                        s += w[q][3] * a.w;
-                        s += w[q][4] * b.x;
-                        s += w[q][5] * b.y;
-                        s += w[q][6] * b.z;
-                        s += w[q][7] * b.w;
-                        sum[pair][r][q] = s;
+                for (var j = 0u; j < TURN; j++) {
+                    let factors = own_factors(block + j);
+                    for (var pair = 0u; pair < T / R; pair++) {
+                        squares[pair] += own_squares(mine[pair][j]);
+                        mine[pair][j] *= factors;
                     }
                 }
             }
-            continuing {
-                block++;
-                break if block == end;
+            var w: array<array<array<vec4<f32>, 8>, Q>, TURN>;
+            for (var j = 0u; j < TURN; j++) {
+                for (var q = 0u; q < Q; q++) {
+                    w[j][q] = weights_of(words[j][q], group[q]);
+                }
+            }
+            for (var pair = 0u; pair < T / R; pair++) {
+                var v: array<array<array<vec4<f32>, 2>, 2>, TURN>;
+                for (var j = 0u; j < TURN; j++) {
+                    v[j] = blocks_of(pair * R, pair_at(at, pair, block + j), mine[pair][j]);
+                    if NORM && !SHARED {
+                        squares[pair] += dot(v[j][0][0], v[j][0][0]) + dot(v[j][0][1], v[j][0][1]);
+                        v[j][0] = normed(v[j][0], block + j);
+                    }
+                }
+                for (var r = 0u; r < R; r++) {
+                    var s = sum[pair][r];
+                    for (var j = 0u; j < TURN; j++) {
+                        let a = v[j][r][0];
+                        let b = v[j][r][1];
+                        var columns = array<f32, 8>(a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w);
+                        for (var k = 0u; k < 8u; k++) {
+                            for (var q = 0u; q < Q; q++) {
+                                s[q] += w[j][q][k] * columns[k];
+                            }
+                        }
+                    }
+                    sum[pair][r] = s;
+                }
+            }
+            block += TURN;
+            if block == end {
+                break;
             }
         }
-        continuing {
-            g++;
-            break if g == GROUPS;
+        g++;
+        if g == GROUPS {
+            break;
         }
     }
     if NORM {

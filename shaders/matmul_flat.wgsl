@@ -5,7 +5,7 @@
 // array is memory that costs an instruction to read. Variables would cost more: a compiler that has few registers gives them to
 // what lives longest, and spills all between. The loop over rows of x is not written out, so that its code stays in the
 // processor's cache for instructions; its sums are in the array too, and cost tens of instructions each. A lane loads one of four
-// columns of x, and quad operations hand it to the others.
+// columns of x, and quad operations hand it to the others. Loops end where their bodies do: see matmul_uniform.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 4), ADD, GROUP, GROUPS,
 // WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T).

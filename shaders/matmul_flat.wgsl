@@ -4,13 +4,14 @@
 // of x. Weights lie in an array that is indexed by constants alone, since loops over columns and quads are written out: such an
 // array is memory that costs an instruction to read. Variables would cost more: a compiler that has few registers gives them to
 // what lives longest, and spills all between. The loop over rows of x is not written out, so that its code stays in the
-// processor's cache for instructions; its sums are in the array too, and cost tens of instructions each. A lane loads one of four
-// columns of x, and quad operations hand it to the others. Loops end where their bodies do: see matmul_uniform.wgsl.
+// processor's cache for instructions; its sums are in the array too, and cost tens of instructions each. So one pipeline, of T
+// rows, serves for any fewer but one. A lane loads one of four columns of x, and quad operations hand it to the others. Loops end
+// where their bodies do: see matmul_uniform.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 4), ADD, GROUP, GROUPS,
-// WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T).
+// WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T, rounded up).
 
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
+@group(0) @binding(0) var<storage, read> rows: array<Row>;         // [rows of x]
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // [rows of x, K]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;   // [rows of x, STRIDE]
 
@@ -219,7 +220,7 @@ fn main(
 ) {
     let first = workgroup.y * T;
     // Rows behind the last one in use are skipped.
-    var end = T;
+    var end = min(T, arrayLength(&rows) - first);
     while end > 0u && rows[first + end - 1u].sequence == NONE {
         end -= 1u;
     }

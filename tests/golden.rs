@@ -43,10 +43,16 @@ const MODELS: [&str; 22] = [
 /// Models that differ in kernels.
 const DIFFERENT: [&str; 4] = ["llama-gqa-llama3", "gemma3", "qwen3-moe", "gpt-neox"];
 
-/// All models for a device as it is used. That kernels do the same where features are masked off or taken for granted is for
-/// tests/kernels.rs to say; here it is told of few models, with the driver checking every access.
-fn models(device: &Device) -> &'static [&'static str] {
-    if device.usual() { &MODELS } else { &DIFFERENT }
+/// All models for the CPU, shares of them for the adapters, and for each those that differ. That kernels do the same on all
+/// adapters, and where features are masked off or taken for granted, is for tests/kernels.rs to say; here it is told of few
+/// models, where features are masked with the driver checking every access.
+fn models(device: &Device) -> impl Iterator<Item = &'static str> {
+    let share = device.clone();
+    MODELS
+        .iter()
+        .enumerate()
+        .filter(move |&(i, name)| share.usual() && share.takes(i) || DIFFERENT.contains(name))
+        .map(|(_, &name)| name)
 }
 
 fn path(name: &str) -> String {
@@ -108,7 +114,7 @@ fn text_equals_the_reference(device: &Device, name: &str) {
 fn batches_of_texts_equal_the_reference_in_16_and_4_bits() {
     // Not in the order of the test that runs beside it, which would wait for the same device's compiler.
     for device in usual_devices().into_iter().rev() {
-        for name in MODELS.iter().filter(|&&name| name != "sharded") {
+        for name in models(&device).filter(|&name| name != "sharded") {
             batches_equal_the_reference(&device, name);
         }
     }

@@ -224,8 +224,10 @@ impl Recorder<'_> {
                 }
                 Variant::Flat { rows: t, quads } => {
                     let consts = consts.u32("T", t).u32("Q", quads).u32("WG", FLAT_WG);
-                    let grid = [shard.rows.div_ceil(4 * quads * FLAT_WG), x.capacity / t, 1];
-                    let bindings = [x.rows.into(), x.values.into(), out.into()];
+                    let grid = [shard.rows.div_ceil(4 * quads * FLAT_WG), x.capacity.div_ceil(t), 1];
+                    // As many as there are, which the kernel asks for.
+                    let rows = x.rows.window(0, (x.capacity * super::twin::ROW_WORDS * 4) as u64);
+                    let bindings = [rows, x.values.into(), out.into()];
                     self.dispatch_weight(FLAT.name, format, consts, bindings, planes, grid);
                 }
                 Variant::Split { rows: t, part } => {

@@ -177,7 +177,7 @@ impl Shape {
         }
         if few_lanes(device) && device.software {
             // Of several rows, more quads are slower: their code leaves the processor's cache.
-            return self.flat(FLAT_ROWS, if self.divisor(FLAT_ROWS) == 1 { 4 } else { 3 });
+            return self.flat(FLAT_ROWS, if self.capacity == 1 { 4 } else { 3 });
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {
@@ -220,9 +220,10 @@ impl Shape {
         (1..=most).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1)
     }
 
-    /// `matmul_flat` with as many rows at a time as can be, up to `most`.
-    pub fn flat(self, most: usize, quads: usize) -> Variant {
-        Variant::Flat { rows: self.divisor(most), quads }
+    /// `matmul_flat` with so many rows at a time, however many there are, so that one pipeline serves for all of them: such a
+    /// device takes seconds to compile one. For one row the kernel has another loop.
+    pub fn flat(self, rows: usize, quads: usize) -> Variant {
+        Variant::Flat { rows: if self.capacity == 1 { 1 } else { rows }, quads }
     }
 
     /// `matmul_split` with as many rows at a time as can be.
@@ -426,17 +427,14 @@ mod tests {
         assert_eq!(usual(16, true), Variant::DotTile);
     }
 
-    /// Whatever the shape, rows at a time divide the capacity.
+    /// Whatever the shape, rows at a time divide the capacity, where kernels have none to spare.
     #[test]
     fn candidates_leave_no_row_over() {
         let device = device();
         for capacity in [1, 2, 5, 8, 12, 16, 64] {
             for variant in (Shape { capacity, rows: 584, cols: 1536, stride: 584 }).candidates(&device, false)
             {
-                if let Variant::Uniform { rows, .. }
-                | Variant::Flat { rows, .. }
-                | Variant::Split { rows, .. } = variant
-                {
+                if let Variant::Uniform { rows, .. } | Variant::Split { rows, .. } = variant {
                     assert!(capacity % rows == 0 && rows <= capacity, "{capacity} {variant}");
                 }
             }

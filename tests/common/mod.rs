@@ -18,6 +18,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct Device {
     pub name: String,
     index: Option<usize>,
+    /// How many adapters there are.
+    adapters: usize,
     baseline: bool,
     /// Whether kernels are chosen, and workgroups sized, as for a real GPU.
     hardware: bool,
@@ -39,7 +41,7 @@ pub fn usual_devices() -> Vec<Device> {
 
 /// The CPU alone: for what is the same on every device, or checked on them elsewhere.
 pub fn cpu() -> Device {
-    Device { name: "cpu".to_owned(), index: None, baseline: false, hardware: false }
+    Device { name: "cpu".to_owned(), index: None, adapters: 0, baseline: false, hardware: false }
 }
 
 /// The adapters alone.
@@ -50,6 +52,7 @@ pub fn gpus() -> Vec<Device> {
         [false, true].map(|baseline| Device {
             name: format!("{}{}", adapter.capabilities.device, if baseline { ", baseline" } else { "" }),
             index: Some(index),
+            adapters: adapters.len(),
             baseline,
             hardware: false,
         })
@@ -68,6 +71,11 @@ impl Device {
     /// Whether it is used as a user would use it.
     pub fn usual(&self) -> bool {
         !self.baseline && !self.hardware
+    }
+
+    /// Whether part `i` of what is shared out among the adapters is its. The CPU has all parts.
+    pub fn takes(&self, i: usize) -> bool {
+        self.index.is_none_or(|index| i % self.adapters == index)
     }
 
     /// Opens it. Where it is not used as a user would, the driver checks every access. A device is opened once: models have many

@@ -1,7 +1,7 @@
 //! Attention that turns queries and keys, and puts keys and values into the cache, itself: for rows each of which is the last of
 //! a sequence of its own.
 
-use super::attention::{LANE_STEP, Queries, Way, attend, test_cache};
+use super::attention::{LANE_STEP, Queries, Way, attend, test_cache, worth_checking};
 use super::case::{Builder, Compare, F32};
 use super::rope_store::{access, store, test_rotation};
 use super::{Access, Cache, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, wgsl};
@@ -138,7 +138,9 @@ fn cases(way: Way) -> Vec<Case> {
         b.compare(indices[2], Compare::Halves(1e-6));
         b.case(name, move |r, buffers| {
             let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
-            if way == Way::Texels && !TEXELS.possible(r.capabilities) {
+            if !worth_checking(way, head_dim, r.capabilities)
+                || (way == Way::Texels && !TEXELS.possible(r.capabilities))
+            {
                 return;
             }
             let cache = cache.on(buffers, indices);

@@ -28,8 +28,10 @@ pub const UNIFORM: Kernel = Kernel {
     needs: Needs::Sharing,
     twin: uniform_twin,
     cases: || {
+        // Devices of few lanes have another kernel: few cases there.
         let usual = |device: &Capabilities, x: Shape| {
-            x.uniform_rows(device, 16).map(|rows| Variant::Uniform { rows, quads: 2 })
+            let rows = x.uniform_rows(device, 16).filter(|_| !few_lanes(device));
+            rows.map(|rows| Variant::Uniform { rows, quads: 2 })
         };
         let all = cases(test_packings(), usual);
         let few = cases(few_packings(), |device, x| {

@@ -41,6 +41,56 @@ fn capped(s: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
 }
 
+// No more queries are written out.
+const_assert QUERIES <= 8u;
+
+var<private> query: array<array<array<vec2<f32>, STEP>, STEPS>, QUERIES>;
+var<private> sum: array<array<array<array<vec2<f32>, 4>, 2>, STEPS>, QUERIES>;
+// Of eight keys.
+var<private> score: array<array<vec4<f32>, 2>, QUERIES>;
+var<private> weight: array<array<vec4<f32>, 2>, QUERIES>;
+
+// One pair of eight keys times that of a query.
+fn add_score(h: u32, j: u32, i: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2>) {
+    let pair = query[h][j][i];
+    score[h][0] += pair.x * near[0] + pair.y * near[1];
+    score[h][1] += pair.x * far[0] + pair.y * far[1];
+}
+
+// Of all queries, written out: see matmul_flat.wgsl of compilers that unroll no loop.
+fn add_scores(j: u32, i: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2>) {
+    add_score(0u, j, i, near, far);
+    if QUERIES > 1u { add_score(1u, j, i, near, far); }
+    if QUERIES > 2u { add_score(2u, j, i, near, far); }
+    if QUERIES > 3u { add_score(3u, j, i, near, far); }
+    if QUERIES > 4u { add_score(4u, j, i, near, far); }
+    if QUERIES > 5u { add_score(5u, j, i, near, far); }
+    if QUERIES > 6u { add_score(6u, j, i, near, far); }
+    if QUERIES > 7u { add_score(7u, j, i, near, far); }
+}
+
+// A pair of eight values, weighed.
+fn add_value(h: u32, j: u32, half: u32, c: u32, pair: array<vec2<f32>, 8>) {
+    let w = weight[h][0];
+    let u = weight[h][1];
+    sum[h][j][half][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
+        + u.x * pair[4] + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
+}
+
+fn add_values(j: u32, half: u32, c: u32, near: vec4<u32>, far: vec4<u32>) {
+    let pair = array<vec2<f32>, 8>(
+        two_halves(near.x), two_halves(near.y), two_halves(near.z), two_halves(near.w),
+        two_halves(far.x), two_halves(far.y), two_halves(far.z), two_halves(far.w));
+    add_value(0u, j, half, c, pair);
+    if QUERIES > 1u { add_value(1u, j, half, c, pair); }
+    if QUERIES > 2u { add_value(2u, j, half, c, pair); }
+    if QUERIES > 3u { add_value(3u, j, half, c, pair); }
+    if QUERIES > 4u { add_value(4u, j, half, c, pair); }
+    if QUERIES > 5u { add_value(5u, j, half, c, pair); }
+    if QUERIES > 6u { add_value(6u, j, half, c, pair); }
+    if QUERIES > 7u { add_value(7u, j, half, c, pair); }
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // Neighbouring lanes take neighbouring rows, which mostly see the same keys.
@@ -59,8 +109,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
     let kv_head = team * TEAM / (HEADS / KV_HEADS);
-    var query: array<array<array<vec2<f32>, STEP>, STEPS>, QUERIES>;
-    var sum: array<array<array<array<vec2<f32>, 4>, 2>, STEPS>, QUERIES>;
     var maximum: array<f32, QUERIES>;
     var total: array<f32, QUERIES>;
     for (var j = 0u; j < STEPS; j++) {
@@ -109,21 +157,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         for (var eight = all.x / 8u * 8u; eight < all.y; eight += 8u) {
             let page = pages[sequence * MAX_PAGES + eight / PAGE] * KV_HEADS + kv_head;
             let k = (page * HALF * PAGE + eight % PAGE) / 8u;
-            var score: array<array<vec4<f32>, 2>, QUERIES>;
+            score = array<array<vec4<f32>, 2>, QUERIES>();
             for (var j = 0u; j < STEPS; j++) {
-                for (var half = 0u; half < 2u; half++) {
-                    for (var i = 0u; i < STEP; i++) {
-                        let place = k + (j * STEP + i) * (PAGE / 8u);
-                        let pairs = four_pairs(keys[place * 2u + half]);
-                        for (var h = 0u; h < QUERIES; h++) {
-                            score[h][half] += query[h][j][i].x * pairs[0] + query[h][j][i].y * pairs[1];
-                        }
-                    }
+                for (var i = 0u; i < STEP; i++) {
+                    let place = (k + (j * STEP + i) * (PAGE / 8u)) * 2u;
+                    add_scores(j, i, four_pairs(keys[place]), four_pairs(keys[place + 1u]));
                 }
             }
             let near = eight + vec4<u32>(0u, 1u, 2u, 3u);
             let far = near + 4u;
-            var weight: array<array<vec4<f32>, 2>, QUERIES>;
             for (var h = 0u; h < QUERIES; h++) {
                 let mine = seen[h / TEAM];
                 let near_inside = near >= vec4<u32>(mine.x) & near < vec4<u32>(mine.y);
@@ -164,18 +206,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     let g = values[further.y * 2u + half];
                     let m = values[further.z * 2u + half];
                     let n = values[further.w * 2u + half];
-                    for (var c = 0u; c < 4u; c++) {
-                        let pair = array<vec2<f32>, 8>(
-                            two_halves(a[c]), two_halves(b[c]), two_halves(d[c]),
-                            two_halves(e[c]), two_halves(f[c]), two_halves(g[c]),
-                            two_halves(m[c]), two_halves(n[c]));
-                        for (var h = 0u; h < QUERIES; h++) {
-                            let w = weight[h][0];
-                            let u = weight[h][1];
-                            sum[h][j][half][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
-                                + u.x * pair[4] + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
-                        }
-                    }
+                    add_values(j, half, 0u, vec4<u32>(a.x, b.x, d.x, e.x), vec4<u32>(f.x, g.x, m.x, n.x));
+                    add_values(j, half, 1u, vec4<u32>(a.y, b.y, d.y, e.y), vec4<u32>(f.y, g.y, m.y, n.y));
+                    add_values(j, half, 2u, vec4<u32>(a.z, b.z, d.z, e.z), vec4<u32>(f.z, g.z, m.z, n.z));
+                    add_values(j, half, 3u, vec4<u32>(a.w, b.w, d.w, e.w), vec4<u32>(f.w, g.w, m.w, n.w));
                 }
             }
         }

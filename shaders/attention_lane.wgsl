@@ -49,6 +49,8 @@ var<private> sum: array<array<array<array<vec2<f32>, 4>, 2>, STEPS>, QUERIES>;
 // Of eight keys.
 var<private> score: array<array<vec4<f32>, 2>, QUERIES>;
 var<private> weight: array<array<vec4<f32>, 2>, QUERIES>;
+// What sums are worth after those eight.
+var<private> fade: array<f32, QUERIES>;
 
 // One pair of eight keys times that of a query.
 fn add_score(h: u32, j: u32, i: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2>) {
@@ -73,8 +75,9 @@ fn add_scores(j: u32, i: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2
 fn add_value(h: u32, j: u32, half: u32, c: u32, pair: array<vec2<f32>, 8>) {
     let w = weight[h][0];
     let u = weight[h][1];
-    sum[h][j][half][c] += w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
+    let its = w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
         + u.x * pair[4] + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
+    sum[h][j][half][c] = sum[h][j][half][c] * fade[h] + its;
 }
 
 fn add_values(j: u32, half: u32, c: u32, near: vec4<u32>, far: vec4<u32>) {
@@ -174,22 +177,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                 let far_score = select(vec4<f32>(LOWEST), capped(score[h][1]), far_inside);
                 let either = max(near_score, far_score);
                 let most = max(max(either.x, either.y), max(either.z, either.w));
-                if most > maximum[h] {
-                    let fade = exp(maximum[h] - most);
-                    total[h] *= fade;
-                    for (var j = 0u; j < STEPS; j++) {
-                        for (var half = 0u; half < 2u; half++) {
-                            for (var c = 0u; c < 4u; c++) {
-                                sum[h][j][half][c] *= fade;
-                            }
-                        }
-                    }
-                    maximum[h] = most;
-                }
+                let greatest = max(maximum[h], most);
+                fade[h] = exp(maximum[h] - greatest);
+                maximum[h] = greatest;
                 weight[h][0] = select(vec4<f32>(), exp(near_score - maximum[h]), near_inside);
                 weight[h][1] = select(vec4<f32>(), exp(far_score - maximum[h]), far_inside);
                 let both = weight[h][0] + weight[h][1];
-                total[h] += (both.x + both.y) + (both.z + both.w);
+                total[h] = total[h] * fade[h] + ((both.x + both.y) + (both.z + both.w));
             }
             let v = page * PAGE;
             let near_token = clamp(near, vec4<u32>(all.x), vec4<u32>(all.y - 1u)) % PAGE;

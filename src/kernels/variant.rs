@@ -188,24 +188,28 @@ impl Shape {
         }
     }
 
-    /// Every variant that is right for the shape, the usual one first.
+    /// Every variant that is right for the shape and may be the fastest, the usual one first.
     pub fn candidates(self, device: &Capabilities, dots: bool) -> Vec<Variant> {
-        let mut all = vec![self.usual(device, dots)];
+        let usual = self.usual(device, dots);
+        let mut all = vec![usual];
         let parts = self.parts_of_tiles(device);
         let many = self.capacity > MOST_ROWS;
         if dots {
             all.extend(parts.map(|part| self.dot(part)).chain(many.then_some(Variant::DotTile)));
             return once(all);
         }
-        for most in [UNIFORM_ROWS / 2, UNIFORM_ROWS] {
-            let rows = self.uniform_rows(device, most);
-            all.extend(
-                rows.into_iter()
-                    .flat_map(|rows| (1..=MOST_QUADS).map(move |quads| Variant::Uniform { rows, quads })),
-            );
-        }
+        let all_quads = 1..=MOST_QUADS;
         if few_lanes(device) {
-            all.extend((1..=MOST_QUADS).map(|quads| self.flat(FLAT_ROWS, quads)));
+            // `matmul_uniform` takes twice as long there, and seconds to compile in each of its forms.
+            all.extend(all_quads.map(|quads| self.flat(FLAT_ROWS, quads)));
+        } else {
+            let rows = [UNIFORM_ROWS / 2, UNIFORM_ROWS].map(|most| self.uniform_rows(device, most));
+            let uniform = |rows| all_quads.clone().map(move |quads| Variant::Uniform { rows, quads });
+            all.extend(rows.into_iter().flatten().flat_map(uniform));
+        }
+        // Those for GPUs take a processor four to forty times as long.
+        if device.software && matches!(usual, Variant::Uniform { .. } | Variant::Flat { .. }) {
+            return once(all);
         }
         all.extend(parts.map(|part| self.split(part)));
         if many {
@@ -425,6 +429,27 @@ mod tests {
         }
         assert_eq!([usual(64, false), usual(512, false)], [Variant::Tile; 2]);
         assert_eq!(usual(16, true), Variant::DotTile);
+    }
+
+    /// Kernels for GPUs take a processor many times as long, and are not even measured there, where it has its own.
+    #[test]
+    fn a_processor_chooses_among_its_own_kernels() {
+        for subgroups in [Some((4, 4)), Some((8, 8))] {
+            let device = Capabilities { software: true, subgroups, ..device() };
+            for capacity in [1, 64] {
+                let shape = Shape { capacity, rows: 960, cols: 576, stride: 960 };
+                let all = shape.candidates(&device, false);
+                let own = |variant: &Variant| match few_lanes(&device) {
+                    true => matches!(variant, Variant::Flat { .. }),
+                    false => matches!(variant, Variant::Uniform { .. }),
+                };
+                assert!(all.len() >= MOST_QUADS && all.iter().all(own), "{all:?}");
+            }
+            // Columns that fit no uniform binding.
+            let shape = Shape { capacity: 1, rows: 960, cols: 1 << 20, stride: 960 };
+            let split = shape.candidates(&device, false).iter().any(|v| matches!(v, Variant::Split { .. }));
+            assert_eq!(split, !few_lanes(&device));
+        }
     }
 
     /// Whatever the shape, rows at a time divide the capacity, where kernels have none to spare.

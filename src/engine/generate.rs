@@ -93,6 +93,10 @@ impl Engine {
     ) -> Result<Vec<Generation>> {
         requests.iter().try_for_each(|r| self.check_request(r))?;
         let slots = self.sequences();
+        if self.measures() {
+            // Before the first token, which else would be shown in the midst of what is told of it.
+            self.ready(requests.len().next_power_of_two().min(slots), Head::Decode)?;
+        }
         let mut run = Run {
             active: (0..slots).map(|_| None).collect(),
             done: requests.iter().map(|_| None).collect(),

@@ -227,6 +227,11 @@ impl Engine {
         self.tuner.as_ref().map(|tuner| &tuner.choices)
     }
 
+    /// Whether what is not known yet is measured.
+    pub(super) fn measures(&self) -> bool {
+        self.tuner.as_ref().is_some_and(|tuner| tuner.measure)
+    }
+
     /// Measures products if that is wanted; whether anything new is known.
     pub(super) fn measure(&mut self, products: Vec<Product>) -> Result<bool> {
         let Some(tuner) = self.tuner.as_mut().filter(|tuner| tuner.measure && !products.is_empty()) else {

@@ -28,14 +28,17 @@ pub const UNIFORM: Kernel = Kernel {
     needs: Needs::Sharing,
     twin: uniform_twin,
     cases: || {
-        // Devices of few lanes have another kernel: few cases there.
-        let usual = |device: &Capabilities, x: Shape| {
-            let rows = x.uniform_rows(device, 16).filter(|_| !few_lanes(device));
-            rows.map(|rows| Variant::Uniform { rows, quads: 2 })
+        // Devices of few lanes have another kernel, and never take this one: one row alone there.
+        let rows = |device: &Capabilities, x: Shape, most| {
+            let wanted = !few_lanes(device) || x.capacity == 1;
+            x.uniform_rows(device, most).filter(|_| wanted)
+        };
+        let usual = move |device: &Capabilities, x: Shape| {
+            rows(device, x, 16).map(|rows| Variant::Uniform { rows, quads: 2 })
         };
         let all = cases(test_packings(), usual);
-        let few = cases(few_packings(), |device, x| {
-            x.uniform_rows(device, 8).map(|rows| Variant::Uniform { rows, quads: test_quads(x.capacity) })
+        let few = cases(few_packings(), move |device, x| {
+            rows(device, x, 8).map(|rows| Variant::Uniform { rows, quads: test_quads(x.capacity) })
         });
         let normed = normed_cases(usual);
         all.into_iter().chain(few).chain(normed).chain(glu_cases(usual)).collect()

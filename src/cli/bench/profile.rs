@@ -46,11 +46,12 @@ impl Trace {
 struct Sum {
     calls: usize,
     time: Duration,
+    longest: Duration,
     weight_bytes: u64,
     operations: u64,
 }
 
-/// Time by kernel, the longest first, a step's.
+/// Time by kernel, the longest first, a step's; and what the longest dispatch took, which systems with a watchdog limit.
 pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
     let steps = launches.last().map_or(1, |last| last.step + 1);
     let mut sums: BTreeMap<(&str, &str), Sum> = BTreeMap::new();
@@ -58,6 +59,7 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
         let sum = sums.entry((launch.kernel, launch.shape.as_deref().unwrap_or(""))).or_default();
         sum.calls += 1;
         sum.time += launch.time;
+        sum.longest = sum.longest.max(launch.time);
         sum.weight_bytes += launch.weight_bytes;
         sum.operations += launch.operations;
     }
@@ -65,13 +67,14 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.time));
     let mut text = format!(
-        "\n{test}: {:.3} ms a step on the device, {} steps\n{:<23} {:<34} {:>6} {:>10} {:>6} {:>10} {:>10}\n",
+        "\n{test}: {:.3} ms a step on the device, {} steps\n{:<23} {:<34} {:>6} {:>10} {:>10} {:>6} {:>10} {:>10}\n",
         total.as_secs_f64() * 1e3 / steps as f64,
         steps,
         "kernel",
         "weight",
         "calls",
         "ms",
+        "longest",
         "share",
         "of copies",
         "of flops"
@@ -85,9 +88,10 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
         };
         let _ = writeln!(
             text,
-            "{kernel:<23} {shape:<34} {:>6} {:>10.3} {:>5.1}% {:>10} {:>10}",
+            "{kernel:<23} {shape:<34} {:>6} {:>10.3} {:>10.3} {:>5.1}% {:>10} {:>10}",
             sum.calls / steps,
             seconds * 1e3 / steps as f64,
+            sum.longest.as_secs_f64() * 1e3,
             seconds / total.as_secs_f64().max(1e-12) * 100.0,
             of(sum.weight_bytes, limits.copy_bytes_per_s),
             of(sum.operations, limits.flops()),
@@ -130,10 +134,13 @@ mod tests {
         let cells = |kernel: &str| line(kernel).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         // 2000 bytes in 700 µs are 2.86 MB/s of 10; 1000 operations half of that.
         assert!(
-            cells("matmul").ends_with(&["1", "0.350", "70.0%", "28.6%", "14.3%"].map(str::to_owned)),
+            cells("matmul").ends_with(&["1", "0.350", "0.400", "70.0%", "28.6%", "14.3%"].map(str::to_owned)),
             "{text}"
         );
-        assert!(cells("copy").starts_with(&["copy", "1", "0.150", "30.0%"].map(str::to_owned)), "{text}");
+        assert!(
+            cells("copy").starts_with(&["copy", "1", "0.150", "0.200", "30.0%"].map(str::to_owned)),
+            "{text}"
+        );
         assert!(text.find("matmul") < text.find("copy"), "the longest is first: {text}");
     }
 

@@ -85,8 +85,8 @@ pub struct Args {
     #[arg(short, long, default_value = "5", value_name = "N", value_parser = at_least_one)]
     #[arg(help_heading = "Tests")]
     repetitions: usize,
-    /// Run each test once more, print the time that each kernel takes, and write every dispatch to a file that
-    /// chrome://tracing and ui.perfetto.dev show. Rows that are not in use count in the shares, though they are skipped
+    /// Run each test once more, print the time that each kernel takes, and its longest dispatch; and write all of them to a file
+    /// that chrome://tracing and ui.perfetto.dev show. Rows that are not in use count in the shares, though they are skipped
     #[arg(long, value_name = "FILE.json", help_heading = "Tests")]
     profile: Option<PathBuf>,
     /// What to print: a table, or all figures [default: md; json with --json]

@@ -27,7 +27,7 @@ pub struct RmsNorm {
 
 impl RmsNorm {
     /// Numbers that the norm is over.
-    pub(super) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         (self.weight.len / 4) as usize
     }
 }

@@ -9,7 +9,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "route",
     wgsl: &[wgsl!("route.wgsl")],
     access: &[Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite],
-    needs: Needs::Nothing,
+    needs: Needs::Reduction,
     twin,
     cases,
 };
@@ -34,10 +34,9 @@ impl Recorder<'_> {
             .u32("STRIDE", (likes.len / 4) as usize / capacity)
             .u32("SLOTS", slots)
             .bool("NORMED", normed)
-            .u32("ROWS", capacity)
             .u32("WG", WG);
         let bindings = [rows, likes, chosen, weights].map(Into::into);
-        self.dispatch("route", consts, bindings, [capacity.div_ceil(WG), 1, 1]);
+        self.dispatch("route", consts, bindings, [capacity, 1, 1]);
         Experts { chosen, weights, slots, count }
     }
 }
@@ -71,7 +70,10 @@ fn cases() -> Vec<Case> {
         let rows = b.used_rows(70, 67);
         let stride = experts.next_multiple_of(8);
         let mut likes: Vec<f32> = (0..70 * stride).map(|_| b.normal()).collect();
-        likes[1] = likes[0]; // a tie
+        // Ties: of the first row's first two, and of the second row's greatest, which different lanes may find.
+        likes[1] = likes[0];
+        likes[stride + experts - 1] = 9.0;
+        likes[stride] = 9.0;
         let likes = b.floats("likes", &likes);
         let chosen = b.output("chosen", 70 * slots, Compare::Exact);
         let weights = b.output("weights", 70 * slots, F32);
@@ -81,5 +83,7 @@ fn cases() -> Vec<Case> {
             r.route(buffers[rows], 70, buffers[likes], experts, (slots, normed));
         })
     };
-    [(4, 2, true), (60, 4, false), (128, 8, true), (3, 3, false), (1, 1, true)].map(case).into()
+    [(4, 2, true), (60, 4, false), (128, 8, true), (130, 2, false), (3, 3, false), (1, 1, true)]
+        .map(case)
+        .into()
 }

@@ -341,8 +341,15 @@ impl Layer {
     /// `[rows, (heads + 2·kv_heads) · head_dim]`
     fn queries_keys_values(&self, r: &mut Recorder<'_>, x: Activations) -> Buffer {
         let qkv = self.qkv.apply_normed(r, x, self.before_attention, "qkv");
-        for norm in self.query_norm.iter().chain(&self.key_norm) {
-            r.head_norm(x.rows, x.capacity, qkv, norm.norm, norm.parts);
+        let mut norm = |norm: &PartNorm, others| {
+            r.head_norm(x.rows, x.capacity, qkv, norm.norm, norm.parts, others);
+        };
+        match (&self.query_norm, &self.key_norm) {
+            // Keys follow queries.
+            (Some(query), Some(key)) if query.norm.width() == key.norm.width() => {
+                norm(query, Some((key.norm.weight, key.parts.1)));
+            }
+            (query, key) => query.iter().chain(key).for_each(|part| norm(part, None)),
         }
         qkv
     }

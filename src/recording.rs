@@ -158,6 +158,33 @@ pub struct Dispatch {
     pub label: usize,
 }
 
+impl Dispatch {
+    /// Of a product with a weight `[n, k]`: n, k, and rows of activations.
+    pub fn product(&self) -> Option<[usize; 3]> {
+        let [n, k, stride] = ["N", "K", "STRIDE"].map(|name| self.consts.number(name));
+        let out = self.bindings.last().filter(|_| self.format.is_some())?;
+        Some([n?, k?, out.len as usize / 4 / stride.filter(|&stride| stride > 0)?])
+    }
+
+    /// Multiplications and additions, of those that grow without bound: products with weights, and attention where a row sees
+    /// all the keys that there is room for.
+    pub fn operations(&self) -> u64 {
+        if let Some(product) = self.product() {
+            return 2 * product.map(|n| n as u64).iter().product::<u64>();
+        }
+        // Of all kernels, only attention has teams of heads.
+        let sizes = ["TEAM", "MAX_PAGES", "PAGE", "WINDOW", "SPLITS"].map(|name| self.consts.number(name));
+        let ([Some(_), Some(pages), Some(page), Some(window), Some(slices)], Some(out)) =
+            (sizes, self.bindings.last())
+        else {
+            return 0;
+        };
+        let keys = if window > 0 { window.min(pages * page) } else { pages * page };
+        // Two for each number of a head and key, for scores and again for values; slices have a part of the keys each.
+        4 * keys as u64 * (out.len / 4) / slices.max(1) as u64
+    }
+}
+
 /// Collects dispatches. Shapes were checked when the weights loaded, so recording cannot fail.
 pub struct Recorder<'a> {
     /// What the device can do; kernels choose their variant by it.

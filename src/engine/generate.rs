@@ -289,6 +289,13 @@ impl Engine {
         for &(slot, serial) in &queued.makes {
             let Some(active) = run.active[slot].as_mut().filter(|a| a.serial == serial) else { continue };
             let (token, request) = (table[slot].token, &requests[active.request]);
+            // Some drivers give a step up and tell nobody; what the table had before would pass for the next token.
+            if table[slot].position as usize != request.prompt.len() + active.tokens.len() {
+                let device = self.executor.capabilities().device.clone();
+                let problem =
+                    "did not run a step, and did not say why: it may have run out of memory or time";
+                return Err(Error::Device { device, problem: problem.to_owned() });
+            }
             if token == NONE {
                 let ready = queued.ready;
                 let suspect = match queued.rows.is_empty() {

@@ -72,14 +72,10 @@ impl Engine {
 fn launch(step: usize, part: String, dispatch: &Dispatch, time: Duration) -> Launch {
     let mut launch =
         Launch { step, part, kernel: dispatch.kernel, shape: None, time, weight_bytes: 0, operations: 0 };
-    let shape = ["N", "K", "STRIDE"].map(|name| dispatch.consts.number(name));
-    if let (Some(format), [Some(n), Some(k), Some(stride)], Some(out)) =
-        (dispatch.format, shape, dispatch.bindings.last())
-    {
-        let rows = out.len as usize / 4 / stride;
+    if let (Some(format), Some([n, k, rows])) = (dispatch.format, dispatch.product()) {
         launch.shape = Some(format!("{format} {n}×{k}, {rows} rows"));
         launch.weight_bytes = dispatch.planes.iter().map(|plane| plane.len).sum();
-        launch.operations = 2 * (n * k * rows) as u64;
+        launch.operations = dispatch.operations();
     }
     launch
 }

@@ -163,6 +163,11 @@ impl Engine {
             let mut outputs = scored.clone();
             outputs.resize(PREFILL, NONE);
             self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(&outputs))?;
+            // Where a driver gives a step up and tells nobody, what is there from before must not pass for its results.
+            let unset = vec![f32::NAN; scored.len()];
+            for buffer in buffers {
+                self.executor.upload(*buffer, 0, bytemuck::cast_slice(&unset))?;
+            }
             self.executor.run(ready.prepared)?;
             if scored.is_empty() {
                 continue;

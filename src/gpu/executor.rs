@@ -18,8 +18,12 @@ const STAGED: u64 = 32 << 20;
 /// What to do where memory is short.
 const ADVICE: &str = "try a shorter --ctx or fewer --bits";
 
-/// Dispatches of one submission. Windows resets a device on which one submission takes two seconds.
+/// Dispatches of one submission.
 const SUBMITTED: usize = 128;
+
+/// Multiplications and additions of one submission, where it has more than one dispatch. Windows resets a device on which one
+/// takes two seconds, and macOS gives one up; by reckoning, the slowest GPUs make some 0.3 TFLOP/s.
+const OPERATIONS: u64 = 200_000_000_000;
 
 /// How long it may take to be told that a copy is there, once it is: another thread that waits for the device may be the one
 /// that learns of it.
@@ -65,6 +69,21 @@ struct Step {
     bindings: wgpu::BindGroup,
     planes: Option<wgpu::BindGroup>,
     workgroups: [u32; 3],
+    /// Multiplications and additions.
+    operations: u64,
+}
+
+/// Steps by submissions.
+fn submissions(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
+    let (mut count, mut operations) = (1, steps.first().map_or(0, |step| step.operations));
+    steps.chunk_by(move |_, next| {
+        (count, operations) = (count + 1, operations.saturating_add(next.operations));
+        let fits = count <= SUBMITTED && operations <= OPERATIONS;
+        if !fits {
+            (count, operations) = (1, next.operations);
+        }
+        fits
+    })
 }
 
 impl Step {
@@ -236,22 +255,24 @@ impl Gpu {
     }
 
     fn submit(&mut self, prepared: Prepared, dispatches: Range<usize>) -> Result<()> {
-        let chunks = self.recordings[prepared.0].steps[dispatches].chunks(SUBMITTED);
-        let last = chunks.len().saturating_sub(1);
-        for (i, steps) in chunks.enumerate() {
+        let mut submissions = submissions(&self.recordings[prepared.0].steps[dispatches]).peekable();
+        let mut first = true;
+        while let Some(steps) = submissions.next() {
+            let last = submissions.peek().is_none();
             let mut encoder =
                 self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: None,
-                    timestamp_writes: self.timing.as_ref().and_then(|t| t.writes(i == 0, i == last)),
+                    timestamp_writes: self.timing.as_ref().and_then(|t| t.writes(first, last)),
                 });
                 steps.iter().for_each(|step| step.encode(&mut pass));
             }
-            if let Some(timing) = self.timing.as_mut().filter(|_| i == last) {
+            if let Some(timing) = self.timing.as_mut().filter(|_| last) {
                 timing.resolve(&mut encoder);
             }
             self.device.queue().submit([encoder.finish()]);
+            first = false;
         }
         self.device.check()
     }
@@ -365,6 +386,7 @@ impl Executor for Gpu {
                 }),
                 pipeline: pipeline.pipeline,
                 workgroups: dispatch.workgroups,
+                operations: dispatch.operations(),
             })
             .collect();
         if let Some(e) = pollster::block_on(scope.pop()) {
@@ -437,8 +459,11 @@ impl Executor for Gpu {
             }
             let count = self.recordings[prepared.0].steps.len();
             let mut times = Vec::with_capacity(count);
-            for first in (0..count).step_by(SUBMITTED) {
-                let steps = &self.recordings[prepared.0].steps[first..count.min(first + SUBMITTED)];
+            while times.len() < count {
+                let Some(steps) = submissions(&self.recordings[prepared.0].steps[times.len()..]).next()
+                else {
+                    break;
+                };
                 let laps = Laps::new(self.device.wgpu(), steps.len());
                 let mut encoder =
                     self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -94,7 +94,9 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
                 .get_texture_format_features(textures::FORMAT)
                 .flags
                 .contains(wgpu::TextureFormatFeatureFlags::STORAGE_READ_WRITE),
-        subgroups: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        // naga's HLSL gives the number of a lane only to arguments, and to no member of a structure, as reductions have it.
+        subgroups: (has(wgpu::Features::SUBGROUP) && info.backend != wgpu::Backend::Dx12)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         immediates: has(wgpu::Features::IMMEDIATES),
         matrices: matrices(adapter, &info),
@@ -112,8 +114,12 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         max_workgroup_memory: limits.max_compute_workgroup_storage_size,
         max_invocations: limits.max_compute_invocations_per_workgroup,
-        // A software device allocates from the machine's memory; of others nothing portable tells.
-        free_memory: if software { crate::memory::available() } else { None },
+        // These allocate from the machine's memory; of others nothing portable tells.
+        free_memory: if software || info.device_type == wgpu::DeviceType::IntegratedGpu {
+            crate::memory::available()
+        } else {
+            None
+        },
     }
 }
 
@@ -121,8 +127,12 @@ fn capabilities(adapter: &wgpu::Adapter) -> Capabilities {
 fn matrices(adapter: &wgpu::Adapter, info: &wgpu::AdapterInfo) -> Option<Matrices> {
     use wgpu::CooperativeScalarType::{F16, F32};
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
-    let lanes = info.subgroup_min_size;
-    if !adapter.features().contains(needed) || lanes == 0 || lanes != info.subgroup_max_size {
+    let (lanes, most) = match info.backend {
+        // wgpu says 4 to 64 of all of them; those that have matrices are Apple's, of 32 lanes.
+        wgpu::Backend::Metal => (32, 32),
+        _ => (info.subgroup_min_size, info.subgroup_max_size),
+    };
+    if !adapter.features().contains(needed) || lanes == 0 || lanes != most {
         return None;
     }
     let fits = |p: &wgpu::CooperativeMatrixProperties| {

@@ -143,6 +143,7 @@ fn check_device(entry: Entry, common: &Common, console: &Console) -> Result<Vec<
     let bar = console.bar(KERNELS.len() as u64, "checking", "kernel {pos} of {len}");
     let outcomes = KERNELS.iter().map(|kernel| {
         bar.inc(1);
+        bar.set_message(format!("checking {}", kernel.name));
         block_on(check(&mut *executor, kernel, (kernel.cases)()))
     });
     let outcomes: Result<Vec<_>> = outcomes.collect();

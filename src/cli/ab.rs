@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::experiment::arms::{Arm, FEW, Role, arms, infos, rounded_before};
 use crate::experiment::assemble::Terms;
 use crate::experiment::output::{results_json, sha256, write_all};
-use crate::experiment::prompts::{Mode, Prompter, Style, worked};
+use crate::experiment::prompts::{Mode, Prompter, Style, after_thought, worked};
 use crate::experiment::results::{DeviceInfo, ModelInfo, PlanInfo, Results};
-use crate::experiment::run::{Plan, Run};
+use crate::experiment::run::{ANSWER_TOKENS, Plan, Run};
 use crate::experiment::stats::Verdict;
 use crate::experiment::stored::Stored;
-use crate::experiment::tasks::{Question, Split, TASKS, Task};
+use crate::experiment::tasks::{self, Question, TASKS, Task};
 use crate::experiment::{questions, report};
 use crate::text::Tokenizer;
 use serde_json::{Value, json};
@@ -27,6 +27,9 @@ use std::path::PathBuf;
 
 /// Tokens of a window of a user's own text.
 const WINDOW: usize = 256;
+
+/// Tokens to spare: a prompt by itself, or a reply that was cut short, may be longer than within a whole text.
+const SPARE: usize = 16;
 
 /// Tokens that all sequences together may hold in a cache, so that many arms fit in memory.
 const CACHED_TOKENS: usize = 8192;
@@ -104,7 +107,8 @@ pub struct Args {
     #[arg(long, default_value = "both", value_parser = ["both", "thought", "direct"])]
     #[arg(hide_possible_values = true, value_name = "both|thought|direct", help_heading = "What is asked")]
     modes: String,
-    /// Most tokens of a reply [default: a quarter more than the longest worked one; 256 for questions of your own]
+    /// Most tokens of a reply [default: a quarter more than the longest worked one; 256 for questions of your own;
+    /// where the model allows less, that]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "What is asked")]
     max_tokens: Option<usize>,
     /// Points of accuracy that count as no loss; fixed before the run
@@ -114,7 +118,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", help_heading = "What is shown")]
     report: Option<PathBuf>,
     /// Exit with 1 unless every arm that was asked for has this verdict
-    #[arg(long, value_name = "VERDICT", help_heading = "What is shown")]
+    #[arg(long, value_name = "VERDICT", help_heading = "What is shown", conflicts_with = "text")]
     #[arg(value_parser = ["preserved", "degraded", "catastrophic", "inconclusive"])]
     expect: Option<String>,
     /// Sequences that run at once
@@ -130,6 +134,12 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     }
     let controls = !args.no_controls && args.prompt.is_none();
     let arms = arms(&args.arms, controls, !args.keep_embedding)?;
+    if args.prompt.is_some() && args.arms.len() > 2 {
+        return Err(Error::Usage(format!(
+            "--prompt has two arms write side by side, --arms names {}",
+            args.arms.len()
+        )));
+    }
     let questions = match &args.questions {
         Some(path) => questions::read(path)?,
         None if args.text.is_some() || args.prompt.is_some() => Vec::new(),
@@ -152,7 +162,6 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         ("direct", _) => vec![Mode::Direct],
         _ => vec![Mode::Thought, Mode::Direct],
     };
-    let lengths = Lengths::of(&questions, &modes, &prompter, args)?;
     let text = text
         .map(|(path, text)| {
             Ok::<_, Error>((path.display().to_string(), subject.tokenizer.encode(&text, true)?))
@@ -163,32 +172,35 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     {
         return Err(Error::file(name, format!("the text has {} tokens, expected at least 2", tokens.len())));
     }
-    let wanted = if text.is_some() { WINDOW } else { lengths.context };
-    let context = Memory::context(&subject.config, Some(wanted.min(subject.config.max_position_embeddings)))?;
-    if lengths.prompt + 2 > context {
-        return Err(Error::Usage(format!(
-            "the longest prompt has {} tokens, and the model allows {context} with its reply",
-            lengths.prompt
-        )));
-    }
+    let limit = subject.config.max_position_embeddings;
+    let (context, max_tokens) = match text {
+        Some(_) => (WINDOW.min(limit), 0),
+        None => lengths(&questions, &modes, &prompter, limit, args)?,
+    };
+    let context = Memory::context(&subject.config, Some(context))?;
     let sequences = args.sequences.unwrap_or_else(|| (CACHED_TOKENS / context).clamp(1, 32));
     let end = subject.end();
     let closing = end.first().copied().filter(|_| prompter.style == Style::Native);
-    let plan =
-        Plan { arms, questions, modes, text, window: context, max_tokens: lengths.reply, end, closing };
+    let plan = Plan { arms, questions, modes, text, window: context, max_tokens, end, closing };
 
     let executor = open_for(subject.checkpoint.parameters(), common, console)?;
     let device = device_info(executor.capabilities());
     let model = subject.info();
     let fixed = fixed(args, &plan, &model, &device, prompter.style, (sequences, common.baseline));
     let mut journal = open_journal(("ab", "journal.jsonl"), fixed, args.report.as_deref(), console)?;
+    let what = match &plan.text {
+        Some((name, tokens)) => format!("{} tokens of {name}", tokens.len()),
+        None => format!(
+            "{} questions{}",
+            plan.questions.len(),
+            if plan.modes.len() == 2 { ", each with thought and without" } else { "" }
+        ),
+    };
     console.say(format_args!(
-        "{}: {} on {}, {} questions{}",
+        "{}: {} on {}, {what}",
         model.name,
         plan.arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", "),
-        device.name,
-        plan.questions.len(),
-        if plan.modes.len() == 2 { ", each with thought and without" } else { "" }
+        device.name
     ));
     let bytes = subject.checkpoint.total_bytes() * plan.arms.len() as u64;
     let bar = console.bar(bytes, "loading", "{bytes} of {total_bytes}");
@@ -264,40 +276,60 @@ fn generate(args: &Args) -> Result<Vec<Question>> {
         [all] if all == "all" => TASKS.to_vec(),
         names => names.iter().map(|name| Task::named(name.trim())).collect::<Result<_>>()?,
     };
-    let mut questions = Vec::new();
-    for task in tasks {
-        for k in args.steps.clone().filter(|k| task.steps.contains(k)) {
-            questions.extend(task.generate(k, args.n, args.seed, Split::Test)?);
-        }
-    }
-    match questions.is_empty() {
-        true => Err(Error::Usage(format!("no task has questions of {:?} steps", args.steps))),
-        false => Ok(questions),
-    }
+    tasks::questions(&tasks, &args.steps, args.n, args.seed)
 }
 
-/// Tokens of prompts and replies.
-struct Lengths {
-    prompt: usize,
-    reply: usize,
-    context: usize,
-}
-
-impl Lengths {
-    fn of(questions: &[Question], modes: &[Mode], prompter: &Prompter<'_>, args: &Args) -> Result<Self> {
-        let (mut prompt, mut reply) = (0, 0);
-        for question in questions {
-            for &mode in modes {
-                let text = prompter.text(question, mode)?;
-                let (all, from) = prompter.encode_after(&text, &worked(question, mode))?;
-                prompt = prompt.max(from);
-                reply = reply.max(all.len() - from);
+/// Tokens of the longest text that is run, and most tokens of a reply, of a model that allows texts of `limit` tokens.
+///
+/// Beside prompts with their replies, which may be cut short, worked solutions are predicted, and after a thought an
+/// answer is written and another predicted.
+fn lengths(
+    questions: &[Question],
+    modes: &[Mode],
+    prompter: &Prompter<'_>,
+    limit: usize,
+    args: &Args,
+) -> Result<(usize, usize)> {
+    let (mut prompt, mut reply, mut whole, mut after) = (0, 0, 0, 0);
+    for question in questions {
+        for &mode in modes {
+            let text = prompter.text(question, mode)?;
+            let (all, from) = prompter.encode_after(&text, &worked(question, mode))?;
+            prompt = prompt.max(from);
+            reply = reply.max(all.len() - from);
+            whole = whole.max(all.len());
+            if mode == Mode::Thought {
+                let ending = format!("{} {}", after_thought(""), question.answer);
+                let (all, from) = prompter.encode_after(&text, &ending)?;
+                after = after.max(all.len() - from + ANSWER_TOKENS);
             }
         }
-        let usual = if args.questions.is_some() { 256 } else { reply + reply / 4 + 8 };
-        let reply = args.max_tokens.unwrap_or(usual);
-        Ok(Lengths { prompt, reply, context: prompt + reply + 2 })
     }
+    let beside = after + SPARE;
+    let room = limit.saturating_sub(beside);
+    if whole > room {
+        let remedy = match &args.questions {
+            Some(path) => format!("shorten those of {}", path.display()),
+            None => "ask for fewer --steps or other --tasks".to_owned(),
+        };
+        return Err(Error::Usage(format!(
+            "a question with its worked solution and room for another answer takes {} tokens, the model allows {limit}: \
+             {remedy}",
+            whole + beside
+        )));
+    }
+    // A worked solution is longer than its prompt, so there is room for a reply.
+    let room = room - prompt;
+    let usual = if args.questions.is_some() { 256 } else { reply + reply / 4 + 8 };
+    let most = match args.max_tokens {
+        Some(n) if n > room => {
+            return Err(Error::Usage(format!(
+                "--max-tokens is {n}, the model allows {room} after the longest prompt, of {prompt} tokens"
+            )));
+        }
+        given => given.unwrap_or(usual.min(room)),
+    };
+    Ok((whole.max(prompt + most) + beside, most))
 }
 
 /// All that is fixed before the run.
@@ -365,6 +397,8 @@ fn limits(plan: &Plan, engine: &Engine, args: &Args, style: Style) -> Vec<String
     }
     .to_owned());
     match style {
+        // What follows is about questions.
+        _ if plan.questions.is_empty() => {}
         Style::Native => limits.push(
             "The model was trained on questions of this kind, made by the same generator; those asked here are \
              held out by a hash of their text. What holds for it need not hold for a large language model."

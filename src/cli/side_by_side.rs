@@ -49,14 +49,23 @@ pub fn run(
         None => subject.tokenizer.encode(prompt, true)?,
     };
     let limit = subject.config.max_position_embeddings;
-    let context = (tokens.len() + max_tokens.unwrap_or(MAX_TOKENS) + 1).min(limit);
-    if tokens.len() + 1 >= context {
+    let room = limit.saturating_sub(tokens.len() + 1);
+    if room == 0 {
         return Err(Error::Usage(format!(
             "the prompt has {} tokens, the model allows {limit}",
             tokens.len()
         )));
     }
-    let most = context - tokens.len() - 1;
+    let most = match max_tokens {
+        Some(n) if n > room => {
+            return Err(Error::Usage(format!(
+                "--max-tokens is {n}, the model allows {room} after a prompt of {} tokens",
+                tokens.len()
+            )));
+        }
+        given => given.unwrap_or(MAX_TOKENS).min(room),
+    };
+    let context = tokens.len() + most + 1;
     let executor = open_for(subject.checkpoint.parameters(), common, console)?;
     let bytes = subject.checkpoint.total_bytes() * arms.len() as u64;
     let bar = console.bar(bytes, "loading", "{bytes} of {total_bytes}");

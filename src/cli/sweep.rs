@@ -13,7 +13,7 @@ use crate::experiment::prompts::{Mode, Prompter, Style, worked};
 use crate::experiment::report;
 use crate::experiment::results::Sweep;
 use crate::experiment::sweep::{self, Grid, damage_law};
-use crate::experiment::tasks::{Question, Split, TASKS};
+use crate::experiment::tasks::{self, Question, TASKS};
 use serde_json::json;
 use std::io::IsTerminal;
 use std::ops::RangeInclusive;
@@ -75,12 +75,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
             arms(&["f16".to_owned(), name], false, true)?;
         }
     }
-    let mut questions: Vec<Question> = Vec::new();
-    for task in TASKS {
-        for k in args.steps.clone().filter(|k| task.steps.contains(k)) {
-            questions.extend(task.generate(k, args.n, args.seed, Split::Test)?);
-        }
-    }
+    let questions = tasks::questions(TASKS, &args.steps, args.n, args.seed)?;
     let names = if args.model.is_empty() { vec![String::new()] } else { args.model.clone() };
     let mut subjects = names.iter().map(|name| Subject::open(Some(name))).collect::<Result<Vec<_>>>()?;
     subjects.sort_by_key(|subject| subject.checkpoint.parameters());

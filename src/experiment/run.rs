@@ -30,7 +30,7 @@ const ATTENDED: usize = 6;
 const OTHERS: usize = 3;
 
 /// Most tokens of an answer that follows a given thought.
-const ANSWER_TOKENS: usize = 16;
+pub const ANSWER_TOKENS: usize = 16;
 
 /// What is fixed before the run.
 pub struct Plan {
@@ -271,12 +271,14 @@ impl Run<'_> {
             let unit = format!("cross/{}/{chunk}", self.plan.arms[arm].name);
             let (engine, plan, prompter, interrupted) =
                 (&mut *self.engine, self.plan, self.prompter, self.interrupted);
+            let context = engine.context();
             let found = self.journal.unit(&unit, || {
                 let mut found = vec![Crossed::default(); numbers.len()];
                 for (t, thinker) in [0, arm].into_iter().enumerate() {
                     let prompt = |&q: &usize| -> Result<String> {
                         let prompt = prompter.text(&plan.questions[q], Mode::Thought)?;
-                        Ok(prompt + &after_thought(thought(&replies[thinker][q].text)))
+                        let thought = fitting(plan, prompter, context, q, &replies[thinker][q].text)?;
+                        Ok(prompt + &after_thought(thought))
                     };
                     let prompts: Vec<String> = numbers.iter().map(prompt).collect::<Result<_>>()?;
                     for (a, answerer) in [0, arm].into_iter().enumerate() {
@@ -302,6 +304,7 @@ impl Run<'_> {
     fn inform(&mut self, arm: usize, numbers: &[usize], replies: &[Vec<Reply>]) -> Result<Vec<Informed>> {
         let unit = format!("inform/{}", self.plan.arms[arm].name);
         let (engine, plan, prompter) = (&mut *self.engine, self.plan, self.prompter);
+        let context = engine.context();
         let informed = self.journal.unit(&unit, || {
             // The texts of one thinker: for each question the answer after its thought, the answer at once, the
             // thought after its question, and the thought after other questions.
@@ -313,7 +316,7 @@ impl Run<'_> {
                 };
                 for &q in numbers {
                     let question = &plan.questions[q];
-                    let thought = thought(&replies[thinker][q].text);
+                    let thought = fitting(plan, prompter, context, q, &replies[thinker][q].text)?;
                     let answer = format!(" {}", question.answer);
                     let prompt = prompter.text(question, Mode::Thought)?;
                     texts.push(text(&format!("{prompt}{}", after_thought(thought)), &answer)?);
@@ -423,6 +426,43 @@ fn others(questions: &[Question], q: usize) -> Vec<usize> {
     like.chain(unlike).take(OTHERS).collect()
 }
 
+/// The thought in a reply to question `q`, or as much of it as leaves room for an answer, after its own prompt and after
+/// those that it is held against: a thought that was cut short may have more tokens when it is encoded again than were
+/// written. The same rule for every arm.
+fn fitting<'t>(
+    plan: &Plan,
+    prompter: &Prompter<'_>,
+    context: usize,
+    q: usize,
+    reply: &'t str,
+) -> Result<&'t str> {
+    let prompts = std::iter::once(q).chain(others(&plan.questions, q));
+    let prompts: Vec<String> =
+        prompts.map(|q| prompter.text(&plan.questions[q], Mode::Thought)).collect::<Result<_>>()?;
+    let answer = format!(" {}", plan.questions[q].answer);
+    let (all, from) = prompter.encode_after(&(prompts[0].clone() + &after_thought("")), &answer)?;
+    let most = context.saturating_sub(ANSWER_TOKENS.max(all.len() - from));
+    let fits = |thought: &str| -> Result<bool> {
+        let mut longest = 0;
+        for prompt in &prompts {
+            longest = longest.max(prompter.encode(&format!("{prompt}{}", after_thought(thought)))?.len());
+        }
+        Ok(longest <= most)
+    };
+    let thought = thought(reply);
+    if fits(thought)? {
+        return Ok(thought);
+    }
+    // An empty thought fits: the context was made for that.
+    let ends: Vec<usize> = thought.char_indices().map(|(at, _)| at).collect();
+    let (mut fit, mut long) = (0, ends.len());
+    while fit + 1 < long {
+        let middle = usize::midpoint(fit, long);
+        *(if fits(&thought[..ends[middle]])? { &mut fit } else { &mut long }) = middle;
+    }
+    Ok(&thought[..ends.get(fit).copied().unwrap_or_default()])
+}
+
 fn entropy_bits(p: &[f32]) -> f64 {
     p.iter().map(|&p| f64::from(p)).filter(|&p| p > 0.0).map(|p| -p * p.log2()).sum()
 }
@@ -496,4 +536,49 @@ fn generate(
         replies.push(Reply { text, tokens: generation.tokens, cut });
     }
     Ok(replies)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arms::arms;
+    use super::super::tasks::{Split, Task};
+    use super::*;
+    use crate::checkpoint::{Config, shipped};
+    use crate::text::Tokenizer;
+
+    /// A thought that is too long is clipped to the longest beginning that leaves room for an answer, whichever of the
+    /// prompts it follows; one that fits is left as it is.
+    #[test]
+    fn thoughts_are_clipped_to_what_fits() {
+        let directory = shipped::source().directory;
+        let vocab = Config::open(&directory).unwrap().vocab_size;
+        let tokenizer = Tokenizer::open(&directory, vocab).unwrap();
+        let questions = Task::named("recall").unwrap().generate(1, 4, 1, Split::Test).unwrap();
+        let prompter = Prompter::new(&tokenizer, &questions).unwrap();
+        let plan = Plan {
+            arms: arms(&["f16".to_owned(), "q4".to_owned()], false, true).unwrap(),
+            questions,
+            modes: vec![Mode::Thought],
+            text: None,
+            window: 0,
+            max_tokens: 0,
+            end: Vec::new(),
+            closing: None,
+        };
+        let reply = " 1+1=2; 2+2=4; 4+4=8; 8+8=16\nAnswer: 16";
+        let clipped = |context, q| fitting(&plan, &prompter, context, q, reply).unwrap();
+        let tokens = |thought: &str, q: usize| {
+            let prompt = prompter.text(&plan.questions[q], Mode::Thought).unwrap();
+            prompter.encode(&(prompt + &after_thought(thought))).unwrap().len()
+        };
+        let longest = (0..4).max_by_key(|&q| tokens("", q)).unwrap();
+        for q in 0..4 {
+            assert_eq!(clipped(1000, q), thought(reply));
+            let context = tokens("", longest) + ANSWER_TOKENS + 6;
+            let kept = clipped(context, q);
+            assert!(!kept.is_empty() && reply.starts_with(kept) && kept.len() < 12, "{kept:?}");
+            assert!(tokens(kept, longest) + ANSWER_TOKENS <= context);
+            assert!(tokens(&reply[..=kept.len()], longest) + ANSWER_TOKENS > context);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `infer ab`, `infer sweep` and `infer tasks` as a user calls them.
 
-use super::run::{command, run};
+use super::run::{command, llama, run};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -124,6 +124,41 @@ fn two_arms_write_side_by_side() {
     assert!(found["diverged_at"].is_number());
 }
 
+/// Whatever a reply is cut to, the worked solution is predicted, and an answer follows the thought, whoever thinks.
+#[test]
+fn replies_may_be_cut_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("q.jsonl");
+    let question = |a: usize| {
+        let prompt = format!("Start with {a}. Add 1. What is the result modulo 100?");
+        json!({"prompt": prompt, "answer": a + 1}).to_string()
+    };
+    std::fs::write(&own, [question(83), question(12)].join("\n")).unwrap();
+    let (own, tiny) = (own.to_str().unwrap(), llama());
+    for args in [
+        &["--tasks", "arithmetic", "-k", "1", "-n", "2", "--max-tokens", "8"][..],
+        &["--tasks", "arithmetic", "-k", "8", "-n", "2", "--max-tokens", "10"],
+        &["--questions", own, "--max-tokens", "5"],
+        // Random weights: what they write has more tokens when it is encoded again.
+        &["-m", &tiny, "--questions", own, "--max-tokens", "16"],
+    ] {
+        let found = run(&[&["ab", "-d", "cpu", "-q", "--json", "--no-controls"], args].concat()).json();
+        let comparison = &found["comparisons"][0];
+        assert!(comparison["free_running"]["cut_off_arm"].as_u64().unwrap() > 0, "{args:?}");
+        assert!(comparison["crossover"].is_object() && comparison["information"].is_object(), "{args:?}");
+    }
+}
+
+#[test]
+fn two_questions_can_show_no_drop() {
+    let args =
+        ["ab", "-d", "cpu", "-q", "--no-controls", "--modes", "thought", "--tasks", "recall", "-n", "2"];
+    let told = run(&args).ok().out.replace('\n', " ");
+    assert!(told.contains("no drop could have been seen"), "{told}");
+    let found = run(&[&args[..], &["--json"]].concat()).json();
+    assert_eq!(found["comparisons"][0]["overall"]["smallest_visible"], Value::Null);
+}
+
 #[test]
 fn own_questions_and_own_text() {
     let dir = tempfile::tempdir().unwrap();
@@ -155,6 +190,17 @@ fn own_questions_and_own_text() {
     assert!(found["comparisons"][0]["teacher_forced"]["kl"]["mean"].as_f64().unwrap() > 0.0);
     let sentence = found["comparisons"][0]["sentence"].as_str().unwrap();
     assert!(sentence.contains("perplexity"), "{sentence}");
+    // Nothing was asked, so nothing is right, lost or judged.
+    let report = dir.path().join("report");
+    let told =
+        run(&["ab", "-d", "cpu", "-q", "--text", &text, "--report", report.to_str().unwrap()]).ok().out;
+    for told in [told, read(&report.join("report.html"))] {
+        let told = told.split_once("</style>").map_or(told.as_str(), |(_, told)| told);
+        for word in ["INCONCLUSIVE", "CATASTROPHIC", "Δ points", "ost/won", "Right,", "held out", "margin"] {
+            assert!(!told.contains(word), "{word}: {told}");
+        }
+        assert!(told.contains("mean KL"), "{told}");
+    }
 }
 
 #[test]
@@ -167,6 +213,10 @@ fn bad_use_is_refused_before_anything_is_loaded() {
     let bad = path("bad.jsonl", "{\"prompt\":\"x\",\"answer\":\"y\"}\n{\"prompt\":\n");
     let unread = path("unread.jsonl", "{\"prompt\":\"x\",\"answer\":\"a\\nb\"}\n");
     let file = path("file", "");
+    let (own, tiny) = (path("own.jsonl", "{\"prompt\":\"2+2?\",\"answer\":\"4\"}\n"), llama());
+    let long = format!("{{\"prompt\":\"{}\",\"answer\":\"4\"}}\n", "2+2? ".repeat(200));
+    let long = path("long.jsonl", &long);
+    let endless = usize::MAX.to_string();
     let theirs = dir.path().join("theirs");
     std::fs::create_dir(&theirs).unwrap();
     std::fs::write(theirs.join("journal.jsonl"), "my thesis").unwrap();
@@ -178,7 +228,19 @@ fn bad_use_is_refused_before_anything_is_loaded() {
         (&["ab", "--arms", "f16,q4,q4:32"], 2, "twice"),
         (&["ab", "--margin", "0"], 2, "--margin"),
         (&["ab", "--tasks", "chess"], 2, "no task \"chess\""),
-        (&["ab", "--tasks", "recall", "-k", "3-4"], 2, "no task has questions"),
+        (&["ab", "--tasks", "recall", "-k", "3"], 2, "recall has no questions of 3 steps, expected 1"),
+        (&["ab", "-k", "9-12"], 2, "the tasks have no questions of 9 to 12 steps, expected 1 to 8"),
+        (&["ab", "--text", &own, "--expect", "preserved"], 2, "cannot be used with"),
+        (&["ab", "--arms", "f16,q4,q8", "--prompt", "hi"], 2, "--arms names 3"),
+        (&["ab", "--prompt", "hi", "--max-tokens", &endless], 2, "--max-tokens is 1844"),
+        (&["ab", "--tasks", "recall", "--max-tokens", &endless], 2, "--max-tokens is 1844"),
+        (
+            &["ab", "-m", &tiny, "--questions", &own, "--max-tokens", "250"],
+            2,
+            "--max-tokens is 250, the model",
+        ),
+        (&["ab", "-m", &tiny, "--questions", &long], 2, "the model allows 256: shorten those of"),
+        (&["ab", "-m", &tiny, "-k", "8", "-n", "1"], 2, "the model allows 256: ask for fewer --steps"),
         (&["ab", "-k", "x"], 2, "number of steps"),
         (&["ab", "--expect", "good"], 2, "preserved"),
         (&["ab", "-n", "5000"], 2, "different test questions"),
@@ -192,6 +254,7 @@ fn bad_use_is_refused_before_anything_is_loaded() {
         (&["ab", "--prompt", ""], 2, "the prompt is empty"),
         (&["sweep", "--states", "1"], 2, "u1"),
         (&["sweep", "--granularity", "row"], 2, "row"),
+        (&["sweep", "-n", "1", "-k", "99"], 2, "the tasks have no questions of 99 steps, expected 1 to 8"),
         (&["sweep", "-m", "reasoner", "-m", "reasoner"], 2, "twice"),
         (&["tasks", "generate", "--task", "chess"], 2, "no task"),
         (&["tasks", "generate", "--task", "recall", "-k", "2"], 2, "expected 1 to 1"),

@@ -76,7 +76,7 @@ pub fn judgement(what: &str, n: usize, damage: f64) -> Judgement {
         retention: Some(about(1.0 + difference / 0.81, 0.04)),
         margin: 0.03,
         lower_bound: difference - 1.645 * se,
-        smallest_visible: 2.8 * (damage.max(0.01) / total).sqrt(),
+        smallest_visible: (n > 5).then(|| 2.8 * (damage.max(0.01) / total).sqrt()),
     }
 }
 

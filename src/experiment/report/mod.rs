@@ -22,6 +22,9 @@ mod text;
 use super::results::{ArmInfo, Comparison, Results, Sweep};
 use svg::Style;
 
+/// Columns of the table of arms that are about answers, but for the last: left out where nothing was asked.
+const JUDGED: std::ops::Range<usize> = 4..7;
+
 /// The report of `infer ab` as one HTML page.
 #[must_use]
 pub fn html(results: &Results) -> String {

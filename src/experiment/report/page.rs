@@ -5,7 +5,7 @@ use super::html::{class, device, facts, heading, sentences, skeleton, table, two
 use super::text::{
     NONE, count, duration, escape, fixed, interval, list, number, percent, points, short, size, verdict,
 };
-use super::{Arm, arms, asked, figures, flips};
+use super::{Arm, JUDGED, arms, asked, figures, flips};
 use crate::experiment::results::{Comparison, Results};
 use crate::experiment::stats::{Estimate, Judgement};
 
@@ -15,7 +15,7 @@ pub(super) fn page(results: &Results) -> String {
     let title = format!("16 states: {}", short(&results.model.name, 80));
     let body = [
         top(results, &arms),
-        key_table(&arms),
+        key_table(&arms, results.plan.questions > 0),
         controls_told(&arms),
         run(results),
         judged(&arms),
@@ -35,17 +35,17 @@ pub(super) fn page(results: &Results) -> String {
 
 fn top(results: &Results, arms: &[Arm]) -> String {
     let name = escape(&short(&results.model.name, 120));
-    let mut out = format!("<p class=\"kicker\">Does {name} still reason with fewer states?</p>\n");
+    let does = if results.plan.questions > 0 { "still reason" } else { "predict the same" };
+    let mut out = format!("<p class=\"kicker\">Does {name} {does} with fewer states?</p>\n");
     let judged = asked(arms);
     for (i, c) in judged.iter().enumerate() {
         let tag = if i == 0 { "h1" } else { "p" };
         let v = c.overall.verdict;
-        out += &format!(
-            "<div class=\"verdict\"><span class=\"badge {}\">{}</span><{tag}>{}</{tag}></div>\n",
-            class(v),
-            verdict(v),
-            escape(&c.sentence)
-        );
+        let badge = match c.overall.n {
+            0 => String::new(),
+            _ => format!("<span class=\"badge {}\">{}</span>", class(v), verdict(v)),
+        };
+        out += &format!("<div class=\"verdict\">{badge}<{tag}>{}</{tag}></div>\n", escape(&c.sentence));
     }
     if judged.is_empty() {
         out += "<h1>Nothing was compared.</h1>\n";
@@ -53,7 +53,7 @@ fn top(results: &Results, arms: &[Arm]) -> String {
     out
 }
 
-fn key_table(arms: &[Arm]) -> String {
+fn key_table(arms: &[Arm], questions: bool) -> String {
     let reference = arms.iter().find_map(|a| a.comparison).map(|c| &c.overall.reference);
     let row = |arm: &Arm| {
         let info = arm.info;
@@ -79,18 +79,18 @@ fn key_table(arms: &[Arm]) -> String {
                     format!("{} / {}", o.lost, o.won),
                     number(t.kl.mean),
                     percent(t.same_top),
-                    word(o.verdict),
+                    if questions { word(o.verdict) } else { String::new() },
                 ]);
             }
             None => cells.extend(["", "", "", "", "reference"].map(String::from)),
         }
         (if info.role == "control" { "control" } else { "" }, cells)
     };
-    let rows: Vec<_> = arms.iter().map(row).collect();
+    let mut rows: Vec<_> = arms.iter().map(row).collect();
     if rows.is_empty() {
         return String::new();
     }
-    let head = [
+    let mut head = vec![
         "Arm",
         "States",
         "Bits a weight",
@@ -100,11 +100,18 @@ fn key_table(arms: &[Arm]) -> String {
         "Lost / won",
         "Mean KL",
         "Same top token",
-        "Verdict",
+        if questions { "Verdict" } else { "" },
     ];
-    let caption = "Ranges are 95% intervals. Lost: right became wrong; won: wrong became right. KL, in nats, and the \
-                   top token are taken on the same texts. Bits include scales and zeros.";
-    table(1, &head, &rows, caption)
+    let mut caption =
+        "KL, in nats, and the top token are taken on the same texts. Bits include scales and zeros.".into();
+    if questions {
+        caption =
+            format!("Ranges are 95% intervals. Lost: right became wrong; won: wrong became right. {caption}");
+    } else {
+        head.drain(JUDGED);
+        rows.iter_mut().for_each(|(_, row)| drop(row.drain(JUDGED)));
+    }
+    table(1, &head, &rows, &caption)
 }
 
 fn controls_told(arms: &[Arm]) -> String {
@@ -150,27 +157,24 @@ fn run(results: &Results) -> String {
     } else {
         format!("treated too in {}", list(&embedded))
     };
-    "<h3>What was run</h3>\n".to_string()
-        + &facts(&[
-            ("Model", model),
-            ("Weights", hash(&m.weights_hash)),
-            ("Device", device(&results.device)),
-            ("Begun", format!("{}, {} of work", escape(&results.date), duration(results.seconds))),
-            ("Plan", hash(&p.hash)),
-            (
-                "Questions",
-                format!(
-                    "{} in {} tasks, put {}, {} at once, seed {}",
-                    count(p.questions as u64),
-                    p.tasks.len(),
-                    escape(&p.prompts),
-                    p.sequences,
-                    p.seed
-                ),
-            ),
-            ("Margin", format!("{} points", fixed(p.margin * 100.0, 1))),
-            ("Embedding and output", embedding),
-        ])
+    let questions = match p.questions {
+        0 => "none".to_string(),
+        n => format!("{} in {} tasks, put {}", count(n as u64), p.tasks.len(), escape(&p.prompts)),
+    };
+    let mut told = vec![
+        ("Model", model),
+        ("Weights", hash(&m.weights_hash)),
+        ("Device", device(&results.device)),
+        ("Begun", format!("{}, {} of work", escape(&results.date), duration(results.seconds))),
+        ("Plan", hash(&p.hash)),
+        ("Questions", format!("{questions}, {} at once, seed {}", p.sequences, p.seed)),
+        ("Margin", format!("{} points", fixed(p.margin * 100.0, 1))),
+        ("Embedding and output", embedding),
+    ];
+    if p.questions == 0 {
+        told.retain(|(name, _)| *name != "Margin");
+    }
+    "<h3>What was run</h3>\n".to_string() + &facts(&told)
 }
 
 fn judged(arms: &[Arm]) -> String {
@@ -188,12 +192,12 @@ fn judged(arms: &[Arm]) -> String {
     ];
     let mut out = String::new();
     for arm in arms.iter().filter(|a| a.asked) {
-        let Some(c) = arm.comparison else { continue };
+        let Some(c) = arm.comparison.filter(|c| c.overall.n > 0) else { continue };
         let thought = c.tasks.iter().chain([&c.overall]).map(|j| (j, "with thought"));
         let rows: Vec<_> = thought.chain(c.direct.iter().map(|j| (j, "no thought"))).map(judgement).collect();
         let caption = format!(
             "{} by task. p: exact McNemar test; above 0.05 it is no evidence of sameness. Could have seen: the \
-             smallest drop, in points, that so many questions show four times in five.",
+             smallest drop, in points, that so many questions show four times in five; {NONE} where they show none.",
             escape(&c.arm)
         );
         out += &figures::differences(arm);
@@ -214,7 +218,7 @@ fn judgement((j, mode): (&Judgement, &str)) -> (&'static str, Vec<String>) {
         format!("{} / {}", j.lost, j.won),
         number(j.p),
         j.retention.as_ref().map_or(NONE.into(), share),
-        fixed(j.smallest_visible * 100.0, 1),
+        j.smallest_visible.map_or(NONE.into(), |drop| fixed(drop * 100.0, 1)),
         word(j.verdict),
     ];
     ("", cells)
@@ -355,8 +359,29 @@ fn attention(arms: &[Arm]) -> String {
 }
 
 fn method(results: &Results) -> String {
+    let told = if results.plan.questions > 0 { asked_how(results) } else { predicted_how() };
+    let limits = sentences(&results.limits);
+    let limits = if limits.is_empty() { limits } else { format!("<h3>Limits</h3>\n{limits}") };
+    let items: String = told.iter().map(|s| format!("<li>{s}</li>")).collect();
+    heading("Method and limits") + &format!("<ul>{items}</ul>\n{limits}")
+}
+
+/// The method where nothing was asked.
+fn predicted_how() -> Vec<String> {
+    [
+        "Every arm is the same model on the same text, with the same kernels, caches and batches. Only the weights \
+         differ.",
+        "Intervals hold with 95% confidence, by resampling over windows of the text, never over tokens.",
+        "The controls test the instrument: the reference against itself must not differ, broken weights must be far \
+         off, and noise of the same size tells the harm of having few states from the harm of being off by so much.",
+    ]
+    .map(String::from)
+    .into()
+}
+
+fn asked_how(results: &Results) -> Vec<String> {
     let margin = fixed(results.plan.margin * 100.0, 1);
-    let asked: Vec<String> = [
+    [
         "Every arm is the same model on the same questions, with the same kernels, caches, batches and prompts, always \
          writing its likeliest token. Only the weights differ.".into(),
         format!("Margin, seed, tasks and questions were fixed before the run; the plan's hash vouches for them. The margin is {margin} points."),
@@ -370,9 +395,5 @@ fn method(results: &Results) -> String {
          broken, and noise of the same size tells the harm of having few states from the harm of being off by so much.".into(),
         "Information is estimated from the models' own probabilities. Such figures compare arms; they are no bounds.".into(),
     ]
-    .into();
-    let limits = sentences(&results.limits);
-    let limits = if limits.is_empty() { limits } else { format!("<h3>Limits</h3>\n{limits}") };
-    let items: String = asked.iter().map(|s| format!("<li>{s}</li>")).collect();
-    heading("Method and limits") + &format!("<ul>{items}</ul>\n{limits}")
+    .into()
 }

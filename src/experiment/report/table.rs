@@ -3,7 +3,7 @@
 use super::controls::controls;
 use super::sweep::{SIXTEEN, law_told, point, sentence};
 use super::text::{NONE, count, fixed, number, percent, points, short, verdict, wrap};
-use super::{Arm, arms, asked};
+use super::{Arm, JUDGED, arms, asked};
 use crate::experiment::results::{Knee, Results, Sweep};
 use crate::experiment::stats::{Estimate, Judgement};
 
@@ -78,7 +78,7 @@ fn difference(d: &Estimate) -> String {
 pub(super) fn results(results: &Results, color: bool) -> String {
     let paint = Paint(color);
     let arms = arms(results);
-    let mut out = arm_table(&arms, paint);
+    let mut out = arm_table(&arms, results.plan.questions > 0, paint);
     for c in asked(&arms) {
         let rows: Vec<_> = c.tasks.iter().map(task_row).collect();
         if !rows.is_empty() {
@@ -90,7 +90,7 @@ pub(super) fn results(results: &Results, color: bool) -> String {
     out + &controls_told(&arms, paint) + &sentences(&arms, paint)
 }
 
-fn arm_table(arms: &[Arm], paint: Paint) -> String {
+fn arm_table(arms: &[Arm], questions: bool, paint: Paint) -> String {
     let reference = arms.iter().find_map(|a| a.comparison).map(|c| &c.overall.reference);
     let row = |arm: &Arm| {
         let info = arm.info;
@@ -108,14 +108,19 @@ fn arm_table(arms: &[Arm], paint: Paint) -> String {
                 format!("{}/{}", c.overall.lost, c.overall.won),
                 number(c.teacher_forced.kl.mean),
                 percent(c.teacher_forced.same_top),
-                verdict(c.overall.verdict).into(),
+                if questions { verdict(c.overall.verdict).into() } else { String::new() },
             ]),
             None => cells.extend(["", "", "", "", "reference"].map(String::from)),
         }
         cells
     };
-    let rows: Vec<_> = arms.iter().map(row).collect();
-    let head = ["arm", "states", "bits", "error", "right", "Δ points", "lost/won", "KL", "top", "verdict"];
+    let mut rows: Vec<_> = arms.iter().map(row).collect();
+    let last = if questions { "verdict" } else { "" };
+    let mut head = vec!["arm", "states", "bits", "error", "right", "Δ points", "lost/won", "KL", "top", last];
+    if !questions {
+        head.drain(JUDGED);
+        rows.iter_mut().for_each(|row| drop(row.drain(JUDGED)));
+    }
     if rows.is_empty() { String::new() } else { columns(&head, &rows, paint) }
 }
 
@@ -128,7 +133,7 @@ fn task_row(j: &Judgement) -> Vec<String> {
         difference(&j.difference),
         format!("{}/{}", j.lost, j.won),
         number(j.p),
-        fixed(j.smallest_visible * 100.0, 1),
+        j.smallest_visible.map_or(NONE.into(), |drop| fixed(drop * 100.0, 1)),
         verdict(j.verdict).into(),
     ]
 }
@@ -156,8 +161,8 @@ fn sentences(arms: &[Arm], paint: Paint) -> String {
     for c in asked(arms) {
         out.push('\n');
         let v = verdict(c.overall.verdict);
-        // A sentence that names its verdict needs no second one.
-        let lead = if c.sentence.contains(v) { String::new() } else { format!("{v}: ") };
+        // A sentence that names its verdict needs no second one; without questions there is none.
+        let lead = if c.overall.n == 0 || c.sentence.contains(v) { String::new() } else { format!("{v}: ") };
         for line in wrap(&format!("{lead}{}", c.sentence), WIDTH) {
             out += &line.replacen(v, &paint.verdict(v), 1);
             out.push('\n');

@@ -2,6 +2,7 @@
 
 use super::fixture::{self, HOSTILE, about};
 use super::table::WIDTH;
+use super::text::NONE;
 use super::{html, sweep_html, sweep_table, table};
 use crate::experiment::results::{Results, Sweep};
 use crate::experiment::stats::Verdict;
@@ -118,6 +119,44 @@ fn a_failed_control_is_told() {
 }
 
 #[test]
+fn a_drop_that_nothing_shows_is_a_dash() {
+    let mut results = fixture::results();
+    let of = |r: &Results| (table(r, false).matches(NONE).count(), html(r).matches(NONE).count());
+    let before = of(&results);
+    results.comparisons[0].tasks[0].smallest_visible = None;
+    let after = of(&results);
+    assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1));
+    assert!(serde_json::to_string(&results).unwrap().contains("\"smallest_visible\":null"));
+    check(&changed(&results, |_| {}));
+}
+
+/// A text is predicted, and nothing is asked: nothing is right, lost or judged.
+#[test]
+fn without_questions_there_is_no_verdict() {
+    let mut results = fixture::results();
+    (results.cells, results.plan.tasks, results.plan.questions) = (vec![], vec![], 0);
+    for c in &mut results.comparisons {
+        (c.overall, c.tasks, c.direct) = (fixture::judgement("overall", 0, 0.0), vec![], vec![]);
+        (c.overall.verdict, c.overall.lost) = (Verdict::Inconclusive, 0);
+        (c.flips, c.crossover, c.information) = (vec![], None, None);
+        (c.sentence, c.free_running) = (format!("mean KL of {}", c.arm), Default::default());
+    }
+    check(&results);
+    let shown = table(&results, false);
+    let head: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["arm", "states", "bits", "error", "KL", "top"]);
+    for text in [shown, html(&results)] {
+        let told = text.split_once("</style>").map_or(text.as_str(), |(_, told)| told);
+        for word in
+            ["INCONCLUSIVE", "PRESERVED", "Right,", "Δ points", "Verdict", "ost/won", "flips", "argin"]
+        {
+            assert!(!told.contains(word), "{word}");
+        }
+        assert!(told.contains("mean KL of q4:32") && told.contains("broken"));
+    }
+}
+
+#[test]
 fn empty_findings() {
     check(&empty());
     let mut results = fixture::results();
@@ -181,8 +220,8 @@ fn figures_that_are_none() {
         }
         for c in &mut results.comparisons {
             for j in std::iter::once(&mut c.overall).chain(&mut c.tasks).chain(&mut c.direct) {
-                (j.difference, j.arm, j.reference, j.p, j.margin, j.smallest_visible) = (e, e, e, x, x, x);
-                j.retention = Some(e);
+                (j.difference, j.arm, j.reference, j.p, j.margin) = (e, e, e, x, x);
+                (j.retention, j.smallest_visible) = (Some(e), Some(x));
             }
             (c.teacher_forced.kl.mean, c.teacher_forced.same_top) = (x, x);
             c.teacher_forced.kl_histogram.edges.fill(x);

@@ -100,7 +100,7 @@ fn retention(what: &str, outcomes: &[Outcome], paired: &Paired, chance: f64, see
 }
 
 /// One sentence to quote: the verdict, the difference in points with its 95% interval, the number of questions,
-/// the margin, and the smallest drop that would have been seen.
+/// the margin, and the smallest drop that would have been seen, if any.
 pub fn sentence(judgement: &Judgement, arm: &str, reference: &str) -> String {
     let j = judgement;
     let what = if j.what == "overall" { "reasoning" } else { &j.what };
@@ -123,7 +123,10 @@ pub fn sentence(judgement: &Judgement, arm: &str, reference: &str) -> String {
             plain(r.high)
         ));
     }
-    notes.push(format!("a drop of {:.1} points would have been seen", 100.0 * j.smallest_visible));
+    notes.push(match j.smallest_visible {
+        Some(drop) => format!("a drop of {:.1} points would have been seen", 100.0 * drop),
+        None => "no drop could have been seen".to_owned(),
+    });
     format!(
         "{claim}: {:.1}% right against {reference}'s {:.1}% on {} question{} ({} points, 95% interval {} to {}; {}).",
         100.0 * j.arm.value,
@@ -277,8 +280,7 @@ mod tests {
         assert_eq!(
             sentence(&judgement, "q4", "f16"),
             "q4 is INCONCLUSIVE on sums: 0.0% right against f16's 0.0% on 1 question (0.0 points, 95% interval −97.5 \
-             to +97.5; margin 3 points; f16 itself is not above chance, 50%; a drop of 100.0 points would have been \
-             seen)."
+             to +97.5; margin 3 points; f16 itself is not above chance, 50%; no drop could have been seen)."
         );
         judgement = judge("sums", &[], 0.03, 7);
         assert_eq!(sentence(&judgement, "q4", "f16"), "q4 is INCONCLUSIVE on sums: there were no questions.");

@@ -105,6 +105,6 @@ pub struct Judgement {
     pub margin: f64,
     /// Lower end of the one-sided 95% interval of the difference; non-inferior if above −margin.
     pub lower_bound: f64,
-    /// The smallest drop that so many questions show with 80% power.
-    pub smallest_visible: f64,
+    /// The smallest drop that so many questions show with 80% power; none where they show no drop at all.
+    pub smallest_visible: Option<f64>,
 }

@@ -117,10 +117,12 @@ impl Paired {
     /// The smallest drop, as a share, that so many questions show with 80% power at the two-sided 5% level:
     /// δ = (z.975 + z.8)·√(flip rate / n) (Connor, "Sample size for testing differences in proportions for
     /// the paired-sample design", 1987). A drop of δ flips a share of δ by itself, so the flip rate is no
-    /// less than δ, and δ no less than (z.975 + z.8)²/n: about 8 questions, of which McNemar's test needs 6.
-    pub fn smallest_visible(&self) -> f64 {
+    /// less than δ, and δ no less than (z.975 + z.8)²/n. With 6 or 7 questions, that is all of them. None where the
+    /// reference has fewer right answers than McNemar's test needs: if all of them were lost, p would still be 2·½⁵.
+    pub fn smallest_visible(&self) -> Option<f64> {
         let (n, z) = (self.n().max(1) as f64, Z_975 + Z_80);
-        (z * (self.flip_rate() / n).sqrt()).max(z * z / n).min(1.0)
+        let drop = (z * (self.flip_rate() / n).sqrt()).max(z * z / n).min(1.0);
+        (self.both + self.lost >= 6).then_some(drop)
     }
 
     /// Questions (at least 1), flips, and questions won less questions lost.
@@ -163,7 +165,7 @@ mod tests {
     fn no_questions_tell_nothing() {
         let none = Paired::default();
         assert_eq!(none.difference(), Estimate { value: 0.0, low: -1.0, high: 1.0 });
-        assert_eq!((none.mcnemar(), none.lower_bound(), none.smallest_visible()), (1.0, -1.0, 1.0));
+        assert_eq!((none.mcnemar(), none.lower_bound(), none.smallest_visible()), (1.0, -1.0, None));
         assert!(!none.non_inferior(2.0));
         assert_eq!(wilson(0, 0), Estimate { value: 0.0, low: 0.0, high: 1.0 });
     }
@@ -232,12 +234,25 @@ mod tests {
         }
     }
 
+    /// A drop is called visible where McNemar's test speaks up if all that can be lost is lost, and nowhere else.
+    #[test]
+    fn no_drop_is_seen_in_few_right_answers() {
+        for n in 1..20 {
+            for right in 0..=n {
+                let same = Paired { both: right, neither_same: n - right, ..Paired::default() };
+                let lost = Paired { lost: right, neither_same: n - right, ..Paired::default() };
+                assert_eq!(same.smallest_visible().is_some(), lost.mcnemar() < 0.05, "{right} of {n}");
+                assert_eq!(lost.smallest_visible().is_some(), lost.mcnemar() < 0.05, "{right} of {n}");
+            }
+        }
+    }
+
     /// The drop that is called visible makes McNemar's test speak up in about 80% of runs.
     #[test]
     fn a_visible_drop_is_seen() {
         for (n, background) in [(200, 0.0), (300, 0.05)] {
             let flips = (background * n as f64) as usize;
-            let drop = flipped(n, flips / 2, flips - flips / 2).smallest_visible();
+            let drop = flipped(n, flips / 2, flips - flips / 2).smallest_visible().unwrap();
             let won = ((background - drop) / 2.0).max(0.0);
             let power =
                 probability(n, won + drop, won, |paired| paired.mcnemar() < 0.05 && paired.lost > paired.won);

@@ -152,6 +152,42 @@ impl Task {
     }
 }
 
+/// `n` test questions of each task and of each number of steps in `steps` that the task has.
+///
+/// # Errors
+/// When no task has questions of so many steps, or one has fewer different ones than asked for.
+pub fn questions(
+    tasks: &[&Task],
+    steps: &RangeInclusive<usize>,
+    n: usize,
+    seed: u64,
+) -> Result<Vec<Question>> {
+    let mut questions = Vec::new();
+    for task in tasks {
+        for k in steps.clone().filter(|k| task.steps.contains(k)) {
+            questions.extend(task.generate(k, n, seed, Split::Test)?);
+        }
+    }
+    if !questions.is_empty() {
+        return Ok(questions);
+    }
+    let range = |from: usize, to: usize| match from == to {
+        true => from.to_string(),
+        false => format!("{from} to {to}"),
+    };
+    let least = tasks.iter().map(|task| *task.steps.start()).min().unwrap_or_default();
+    let most = tasks.iter().map(|task| *task.steps.end()).max().unwrap_or_default();
+    let who = match tasks {
+        [one] => format!("{} has", one.name),
+        _ => "the tasks have".to_owned(),
+    };
+    Err(Error::Usage(format!(
+        "{who} no questions of {} steps, expected {}",
+        range(*steps.start(), *steps.end()),
+        range(least, most)
+    )))
+}
+
 /// So many different letters from the first twelve of the alphabet.
 fn letters(random: &mut Random, n: usize) -> Vec<char> {
     let mut all: Vec<char> = ('a'..='l').collect();

@@ -23,6 +23,16 @@ fn a_seed_makes_the_same_questions() {
 }
 
 #[test]
+fn no_questions_at_all_are_refused() {
+    let refused = |tasks: &[&Task], steps| super::questions(tasks, &steps, 1, 1).unwrap_err().to_string();
+    assert_eq!(refused(TASKS, 99..=99), "the tasks have no questions of 99 steps, expected 1 to 8");
+    let recall = Task::named("recall").unwrap();
+    assert_eq!(refused(&[recall], 3..=4), "recall has no questions of 3 to 4 steps, expected 1");
+    // Of a range, what the tasks have.
+    assert_eq!(super::questions(&[recall], &(1..=8), 2, 1).unwrap().len(), 2);
+}
+
+#[test]
 fn a_thought_has_a_line_a_step_and_ends_in_the_answer() {
     for q in questions(40, Split::Test) {
         assert_eq!(q.thought.len(), q.steps, "{q:?}");

@@ -4,11 +4,8 @@ use sixteen_states::cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match cli::run(std::env::args_os()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            cli::report(&error);
-            ExitCode::from(error.exit_code())
-        }
-    }
+    cli::run(std::env::args_os()).unwrap_or_else(|error| {
+        cli::report(&error);
+        ExitCode::from(error.exit_code())
+    })
 }

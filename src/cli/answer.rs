@@ -16,6 +16,8 @@ pub struct Answer {
     pub generation: Generation,
     /// What was shown of it.
     pub text: String,
+    /// Whether Ctrl-C ended it.
+    pub interrupted: bool,
 }
 
 /// Continues a prompt and shows the text as it comes, whole characters only, up to the first of `stops`.
@@ -39,7 +41,7 @@ pub fn answer(
     };
     let interruptible = Interruptible::new();
     let mut failed: Option<Error> = None;
-    let mut broken = false;
+    let (mut broken, mut interrupted) = (false, false);
     let generated = block_on(session.engine.generate(&[request], &mut |_, token| {
         let taken = match stream.push(token) {
             Ok(Some(piece)) => take(&piece, &mut stops),
@@ -51,7 +53,8 @@ pub fn answer(
             ControlFlow::Break(())
         });
         broken = flow.is_break();
-        if interruptible.interrupted() { ControlFlow::Break(()) } else { flow }
+        interrupted = !broken && interruptible.interrupted();
+        if interrupted { ControlFlow::Break(()) } else { flow }
     }));
     drop(interruptible);
     let generation = generated?.pop();
@@ -68,7 +71,7 @@ pub fn answer(
         let _ = show(&rest)?;
     }
     let generation = generation.ok_or_else(|| Error::Model("the engine lost a prompt".to_owned()))?;
-    Ok(Answer { generation, text })
+    Ok(Answer { generation, text, interrupted })
 }
 
 /// How fast texts came, one or several.

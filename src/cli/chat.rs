@@ -5,7 +5,7 @@ use super::args::Common;
 use super::console::{Console, Output};
 use super::generate::TextArgs;
 use super::session::{Description, Session};
-use crate::engine::{Generation, Request, Sampling, Stop};
+use crate::engine::{Generation, Request, Sampling};
 use crate::error::{Error, Result};
 use crate::text::{ChatTemplate, Message};
 use rustyline::DefaultEditor;
@@ -31,7 +31,7 @@ pub fn run(
     let mut chat = Chat {
         template,
         context,
-        room: args.max_tokens.unwrap_or(usize::MAX).min(context / ANSWER_SHARE).max(1),
+        room: args.most().min(context / ANSWER_SHARE).max(1),
         messages: args.system.iter().map(|text| Message::new("system", text)).collect(),
     };
     // A template that refuses everything should do so before the weights are loaded.
@@ -131,16 +131,11 @@ impl Chat {
             ));
         }
         let prompt_tokens = prompt.len();
-        let request = Request {
-            prompt,
-            max_tokens: args.max_tokens.unwrap_or(usize::MAX),
-            sampling,
-            end: session.description.end(),
-        };
+        let request = Request { prompt, max_tokens: args.most(), sampling, end: session.description.end() };
         let answered = answer(session, request, &args.stop, &mut |piece| out.write(piece));
         out.end_line()?;
         let answered = answered?;
-        if answered.generation.stop == Stop::Length && args.max_tokens.is_none() && !out.closed {
+        if args.cut(&answered.generation) && !out.closed {
             console.note("the answer ends here because the context is full");
         }
         if console.verbose() {

@@ -9,6 +9,9 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The exit code where Ctrl-C ended what was under way, as shells have it.
+pub const CODE_INTERRUPTED: u8 = 130;
+
 /// Whether Ctrl-C is to end a text rather than the program.
 static ENDS_TEXT: AtomicBool = AtomicBool::new(false);
 /// Whether Ctrl-C came since.
@@ -27,7 +30,7 @@ impl Console {
     pub fn new(common: &Common) -> Result<Self> {
         ctrlc::set_handler(|| {
             if !ENDS_TEXT.swap(false, Ordering::SeqCst) {
-                std::process::exit(130);
+                std::process::exit(CODE_INTERRUPTED.into());
             }
             INTERRUPTED.store(true, Ordering::SeqCst);
         })

@@ -3,15 +3,16 @@
 use super::answer::{Figures, answer};
 use super::args::{Common, ModelArgs, SamplingArgs};
 use super::chat;
-use super::console::{Console, Output};
+use super::console::{CODE_INTERRUPTED, Console, Output};
 use super::session::Description;
-use crate::engine::{Request, Stop};
+use crate::engine::{Generation, Request, Stop};
 use crate::error::{Error, Result};
 use crate::text::Message;
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
+use std::process::ExitCode;
 
 /// Longest prompt that is read, in bytes. No context holds as much.
 const MAX_PROMPT: u64 = 64 << 20;
@@ -51,6 +52,18 @@ pub struct TextArgs {
     pub raw: bool,
 }
 
+impl TextArgs {
+    /// Most tokens to make.
+    pub fn most(&self) -> usize {
+        self.max_tokens.unwrap_or(usize::MAX)
+    }
+
+    /// Whether a text ended before that because the context was full.
+    pub fn cut(&self, generation: &Generation) -> bool {
+        generation.stop == Stop::Length && generation.tokens.len() < self.most()
+    }
+}
+
 /// A count of something that there must be one of.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -61,7 +74,7 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 /// Continues a prompt, or chats.
-pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
+pub fn run(args: Args, common: &Common, console: &Console) -> Result<ExitCode> {
     let sampling = args.sampling.sampling()?;
     let model = args.model.name();
     if args.text.raw && args.text.system.is_some() {
@@ -87,7 +100,8 @@ pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
     }
     let description = Description::open(&args.model)?;
     let Some(prompt) = prompt else {
-        return chat::run(description, &args.text, sampling, common, console);
+        chat::run(description, &args.text, sampling, common, console)?;
+        return Ok(ExitCode::SUCCESS);
     };
     let context = description.context(args.text.ctx)?;
     let prompt = encode(&description, &args.text, &prompt)?;
@@ -98,12 +112,8 @@ pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
             description.config.max_position_embeddings
         )));
     }
-    let request = Request {
-        prompt: prompt.clone(),
-        max_tokens: args.text.max_tokens.unwrap_or(usize::MAX),
-        sampling,
-        end: description.end(),
-    };
+    let request =
+        Request { prompt: prompt.clone(), max_tokens: args.text.most(), sampling, end: description.end() };
     console.detail(format_args!("seed: {}", sampling.seed));
     let mut session = description.load(context, common, console)?;
     let mut out = Output::default();
@@ -124,15 +134,19 @@ pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
         object.insert("prompt_tokens".to_owned(), json!(prompt));
         object.insert("tokens".to_owned(), json!(answered.generation.tokens));
         object.insert("text".to_owned(), json!(answered.text));
-        object.insert("stop".to_owned(), json!(answered.generation.stop));
+        let stop = match answered.interrupted {
+            true => json!("interrupted"),
+            false => json!(answered.generation.stop),
+        };
+        object.insert("stop".to_owned(), stop);
         object.insert("timings".to_owned(), figures.json(session.load_time));
         object.insert("memory".to_owned(), json!(memory));
         out.json(&Value::Object(object))?;
     }
     if out.closed {
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
-    if answered.generation.stop == Stop::Length && args.text.max_tokens.is_none() {
+    if args.text.cut(&answered.generation) {
         console.note(format_args!("the context of {context} tokens is full; a longer one: --ctx"));
     }
     console.say(figures.line(&memory));
@@ -140,7 +154,7 @@ pub fn run(args: Args, common: &Common, console: &Console) -> Result<()> {
         // Steps past the end of the text, which were queued ahead and dropped, included.
         console.detail(format_args!("the device was busy for {busy:.2?}"));
     }
-    Ok(())
+    Ok(if answered.interrupted { ExitCode::from(CODE_INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
 /// The prompt's tokens: through the chat template, where there is one and it is wanted.

@@ -24,13 +24,15 @@ mod tasks;
 
 use crate::error::{Error, Result};
 use args::Common;
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use console::Console;
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Mutex;
 
 const EXAMPLES: &str = "\
@@ -81,11 +83,16 @@ enum Command {
     Tasks(tasks::Args),
 }
 
-/// Runs the program. Wrong use that the parser of options finds, and questions for help, end the process.
+/// Options that the environment may set, and what on the command line speaks against each.
+const AGAINST: [(&str, &str); 4] =
+    [("tune", "no_tune"), ("no_tune", "tune"), ("model", "shape"), ("system", "raw")];
+
+/// Runs the program, and tells how the process is to end. Wrong use that the parser of options finds, and questions for
+/// help, end it at once.
 ///
 /// # Errors
 /// When anything fails, in the way that [`Error`] says.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     // Libraries that read what strangers wrote may panic; who calls them catches that, and says it in words.
     static PANIC: Mutex<Option<String>> = Mutex::new(None);
     std::panic::set_hook(Box::new(|panic| {
@@ -93,7 +100,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
             *last = Some(panic.to_string());
         }
     }));
-    let matches = command().get_matches_from(arguments);
+    let matches = parse(arguments.into_iter().collect());
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     catch_unwind(AssertUnwindSafe(|| cli.run(&matches))).unwrap_or_else(|_| {
         let what = PANIC.lock().ok().and_then(|mut last| last.take()).unwrap_or_default();
@@ -103,14 +110,38 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<()> {
 
 /// The options, as `--help` shows them: names of environment variables, but not what is in them.
 fn command() -> clap::Command {
-    let hidden = |arg: clap::Arg| arg.hide_env_values(true);
-    let names = ["ab", "bench", "devices", "inspect", "perplexity", "quantize", "sweep", "tasks"];
-    let command = Cli::command().mut_args(hidden);
-    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, |sub| sub.mut_args(hidden)))
+    let hidden = |arg: Arg| arg.hide_env_values(true);
+    Cli::command().mut_args(hidden).mut_subcommands(|sub| sub.mut_args(hidden))
+}
+
+/// What the command line says, and the environment where that is silent. The environment is not asked for what cannot go
+/// together with something on the command line, nor, before a command, for options that are not the command's.
+fn parse(arguments: Vec<OsString>) -> ArgMatches {
+    let silent = |arg: Arg| arg.env(Resettable::Reset);
+    let line = command().mut_args(silent).mut_subcommands(|sub| sub.mut_args(silent));
+    let Ok(line) = line.try_get_matches_from(&arguments) else {
+        // Whatever is wrong is wrong with the environment too; and help is to name that.
+        return command().get_matches_from(arguments);
+    };
+    let given = line.subcommand().map_or(&line, |(_, given)| given);
+    let on_line = |id: &str| given.ids().any(|known| known == id) && on_command_line(given, id);
+    let heard = |arg: Arg| match AGAINST.iter().any(|(id, other)| arg.get_id() == id && on_line(other)) {
+        true => silent(arg),
+        false => arg,
+    };
+    let alone = line.subcommand().is_none();
+    command()
+        .mut_args(|arg| if alone || arg.is_global_set() { heard(arg) } else { silent(arg) })
+        .mut_subcommands(|sub| sub.mut_args(heard))
+        .get_matches_from(arguments)
+}
+
+fn on_command_line(matches: &ArgMatches, id: &str) -> bool {
+    matches.value_source(id) == Some(ValueSource::CommandLine)
 }
 
 impl Cli {
-    fn run(self, matches: &ArgMatches) -> Result<()> {
+    fn run(self, matches: &ArgMatches) -> Result<ExitCode> {
         let console = Console::new(&self.common)?;
         match self.command {
             None => generate::run(self.generate, &self.common, &console),
@@ -126,6 +157,7 @@ impl Cli {
                     Command::Sweep(args) => sweep::run(&args, &self.common, &console),
                     Command::Tasks(args) => tasks::run(&args, &self.common, &console),
                 }
+                .map(|()| ExitCode::SUCCESS)
             }
         }
     }
@@ -135,21 +167,34 @@ impl Cli {
 fn refuse_before(matches: &ArgMatches) -> Result<()> {
     let Some(name) = matches.subcommand_name() else { return Ok(()) };
     let cli = command();
-    let foreign = cli.get_arguments().filter(|arg| !arg.is_global_set()).map(|arg| arg.get_id().as_str());
-    let given = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    let Some(id) = foreign.filter(|id| !["help", "version"].contains(id)).find(given) else { return Ok(()) };
+    let mut foreign = cli.get_arguments().filter(|arg| !arg.is_global_set()).map(|arg| arg.get_id().as_str());
+    let Some(id) = foreign.find(|id| on_command_line(matches, id)) else { return Ok(()) };
     if id == "prompt" {
         return Err(Error::Usage(format!(
             "{name:?} is a command, and there is a prompt before it; put a prompt in quotes, or after --"
         )));
     }
     let option = id.replace('_', "-");
-    let known =
-        cli.find_subcommand(name).is_some_and(|sub| sub.get_arguments().any(|arg| arg.get_id() == id));
-    let advice = match known {
-        true => format!("put it after the command: infer {name} --{option} …"),
-        false => format!("{name} has no such option"),
-    };
+    let mut advice = format!("{name} has no such option");
+    // A command may have commands of its own.
+    let (mut command, mut given, mut called) = (&cli, matches, "infer".to_owned());
+    while let Some((name, inner)) = given.subcommand()
+        && let Some(sub) = command.find_subcommand(name)
+    {
+        called = format!("{called} {name}");
+        let meant = |arg: &&Arg| match arg.is_positional() {
+            true => arg.get_id() == id,
+            false => arg.get_long() == Some(&option),
+        };
+        if let Some(arg) = sub.get_arguments().find(meant) {
+            let written = match arg.is_positional() {
+                true => id.to_uppercase(),
+                false => format!("--{option} …"),
+            };
+            advice = format!("put it after the command: {called} {written}");
+        }
+        (command, given) = (sub, inner);
+    }
     Err(Error::Usage(format!("--{option} stands before {name:?}: {advice}")))
 }
 

@@ -29,7 +29,7 @@ pub struct Args {
 enum Command {
     /// List the tasks
     List,
-    /// Generate questions, one JSON object a line
+    /// Generate questions, one JSON object a line; with --json all in one list
     Generate(Generate),
 }
 
@@ -95,16 +95,17 @@ pub fn run(args: &Args, common: &Common, _: &Console) -> Result<()> {
             }
             Ok(())
         }
-        Command::Generate(args) => generate(args, &mut out),
+        Command::Generate(args) => generate(args, common.json, &mut out),
     }
 }
 
-fn generate(args: &Generate, out: &mut Output) -> Result<()> {
+fn generate(args: &Generate, list: bool, out: &mut Output) -> Result<()> {
     let tasks = match args.task.as_str() {
         "all" => TASKS.to_vec(),
         name => vec![Task::named(name)?],
     };
     let split = if args.split == "train" { Split::Train } else { Split::Test };
+    let mut listed = Vec::new();
     for task in &tasks {
         let steps: Vec<usize> = args.steps.clone().filter(|k| task.steps.contains(k)).collect();
         if steps.is_empty() && tasks.len() == 1 {
@@ -118,11 +119,13 @@ fn generate(args: &Generate, out: &mut Output) -> Result<()> {
         }
         for k in steps {
             for question in task.generate(k, args.n, args.seed, split)? {
-                if out.line(&json!(question).to_string())?.is_break() {
+                if list {
+                    listed.push(json!(question));
+                } else if out.line(&json!(question).to_string())?.is_break() {
                     return Ok(());
                 }
             }
         }
     }
-    Ok(())
+    if list { out.json(&Value::Array(listed)) } else { Ok(()) }
 }

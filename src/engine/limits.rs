@@ -27,9 +27,17 @@ pub struct Limits {
     pub f16_flops: Option<f64>,
     /// The same by matrix units: products in 16 bits, sums in 32.
     pub matrix_flops: Option<f64>,
+    /// Whether they are the twins' of kernels, which are no measure of the machine that runs them.
+    #[serde(skip)]
+    pub of_twins: bool,
 }
 
 impl Limits {
+    /// Which share of a limit, of these, so much a second is; none of one that can be passed.
+    pub fn share(self, amount: f64, limit: f64) -> Option<f64> {
+        (!self.of_twins).then(|| amount / limit)
+    }
+
     /// The most multiplications and additions a second, of whatever kind.
     pub fn flops(self) -> f64 {
         [self.f16_flops, self.matrix_flops].into_iter().flatten().fold(self.f32_flops, f64::max)
@@ -42,8 +50,8 @@ impl Limits {
 /// When it fails.
 pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
     let capabilities = executor.capabilities().clone();
-    let twin = capabilities.backend == "cpu";
-    let most = if capabilities.software || twin { COPIED / 4 } else { COPIED };
+    let of_twins = capabilities.backend == "cpu";
+    let most = if capabilities.software || of_twins { COPIED / 4 } else { COPIED };
     let bytes = most.min(capabilities.max_binding).min(capabilities.max_buffer) & !15;
     let [from, to] = ["copied from", "copied to"].map(|name| executor.create(bytes, name));
     let (from, to) = (from?, to?);
@@ -54,7 +62,7 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
     let copy_bytes_per_s = 2.0 * bytes as f64 / seconds(executor, prepared, LONG_ENOUGH)?;
 
     // Little memory, much to do. Where lanes are a processor's, they load it one by one, which must not count.
-    let (floats, steps) = match (twin, capabilities.software) {
+    let (floats, steps) = match (of_twins, capabilities.software) {
         (true, _) => (1 << 14, 256),
         (false, true) => (1 << 13, 4096),
         (false, false) => (1 << 20, 4096),
@@ -73,7 +81,7 @@ pub fn limits(executor: &mut dyn Executor) -> Result<Limits> {
     let f16_flops = rate(&|r| r.multiply_add_half(numbers, to, floats, steps)).unwrap_or(None);
     let (groups, steps) = if capabilities.software { (64, 16) } else { (4096, 1024) };
     let matrix_flops = rate(&|r| r.multiply_matrices(numbers, to, groups, steps)).unwrap_or(None);
-    Ok(Limits { copy_bytes_per_s, f32_flops, f16_flops, matrix_flops })
+    Ok(Limits { copy_bytes_per_s, f32_flops, f16_flops, matrix_flops, of_twins })
 }
 
 /// How long a replay takes, of many in a row, which go on for at least that long.

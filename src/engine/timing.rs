@@ -70,17 +70,23 @@ impl Engine {
         self.restart().await?;
         let (mut waiting, mut first) = (work.sequences, None);
         let mut started = vec![false; work.sequences];
-        self.generate(&requests, &mut |request, _| {
-            if !std::mem::replace(&mut started[request], true) {
-                waiting -= 1;
-                if waiting == 0 {
-                    first = Some(Instant::now());
+        let done = self
+            .generate(&requests, &mut |request, _| {
+                if !std::mem::replace(&mut started[request], true) {
+                    waiting -= 1;
+                    if waiting == 0 {
+                        first = Some(Instant::now());
+                    }
                 }
-            }
-            ControlFlow::Continue(())
-        })
-        .await?;
+                ControlFlow::Continue(())
+            })
+            .await?;
         let wall = first.map_or(Duration::ZERO, |first| first.elapsed());
+        if let Some(made) = done.iter().map(|g| g.tokens.len()).find(|&made| made != work.tokens + 1) {
+            let Work { tokens, depth, .. } = work;
+            let problem = format!("{tokens} tokens after {depth}, and one before them: {made} were made");
+            return Err(Error::Model(problem));
+        }
         let without = |all: Duration, before| all.saturating_sub(before);
         let busy = self.busy().await?.zip(busy_before).map(|(all, before)| without(all, before));
         let encode = without(self.encode, encode_before);
@@ -138,5 +144,29 @@ impl Engine {
         }
         let after = |s: usize| (0..new).map(move |i| token(i, round * 65_537 + s));
         Ok((0..work.sequences).map(|s| request(before(s).chain(after(s)).collect(), max_tokens)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Checkpoint, locate};
+    use crate::cpu::Cpu;
+    use crate::engine::OpenOptions;
+    use crate::model::Weights;
+    use pollster::block_on;
+
+    /// Tokens that there is no room for would count as made, and speed would be overstated.
+    #[test]
+    fn tokens_that_were_not_made_do_not_count() {
+        let source = locate(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama")).unwrap();
+        let checkpoint = Checkpoint::open(&source.weights).unwrap();
+        let options =
+            OpenOptions { weights: Weights::F16, context: Some(8), sequences: 1, progress: &mut |_| {} };
+        let mut engine = Engine::open(&source, &checkpoint, Box::new(Cpu::new()), options).unwrap();
+        let mut time = |tokens| block_on(engine.time_decode(Work { tokens, depth: 0, sequences: 1 }, tokens));
+        assert_eq!(time(6).unwrap().tokens, 6);
+        let error = time(7).unwrap_err().to_string();
+        assert!(error.ends_with("7 were made"), "{error}");
     }
 }

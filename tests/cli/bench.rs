@@ -14,9 +14,10 @@ fn every_row_has_its_figures() {
         ["pp40", "pp40 @ d64", "pp40 ×3", "pp40 @ d64 ×3", "tg3", "tg3 @ d64", "tg3 ×3", "tg3 @ d64 ×3"];
     assert_eq!(names, [once, once].concat());
     for row in rows.as_array().unwrap() {
-        for figure in ["tokens_per_s", "of_limit", "copy_bytes_per_s", "f32_flops", "load_s", "host_s"] {
+        for figure in ["tokens_per_s", "copy_bytes_per_s", "f32_flops", "load_s", "host_s"] {
             assert!(row[figure].as_f64().unwrap() > 0.0, "{figure}: {row}");
         }
+        assert!(row["of_limit"].is_null(), "the twins' limits are not the processor's: {row}");
         assert!(row["first_token_warm_s"].as_f64().unwrap() > 0.0);
         assert_eq!(row["tokens_per_s_samples"].as_array().unwrap().len(), 2);
         let decode = row["test"].as_str().unwrap().starts_with("tg");
@@ -36,6 +37,7 @@ fn every_row_has_its_figures() {
     let csv = run(&[&one[..], &["-o", "csv"]].concat()).ok().out;
     let columns: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
     assert_eq!(columns, [columns[0]; 2], "{csv}");
+    assert!(csv.ends_with(",\n"), "{csv}");
     let table = run(&one).ok().out;
     assert!(table.starts_with("| model") && table.contains("| pp9 "), "{table}");
     assert!(table.contains("GB/s") && table.contains("first token"), "{table}");
@@ -46,6 +48,10 @@ fn what_does_not_fit_or_says_nothing_is_refused() {
     let model = llama();
     for (args, says) in [
         (&["-p", "100000"][..], "the model allows"),
+        (&["-p", "256", "-n", "0"], "the model allows 256 in all, and this test needs 1 more"),
+        (&["-p", "0", "-n", "255"], "the model allows 256 in all, and this test needs 2 more"),
+        (&["--json", "-o", "md"], "--json means --output json"),
+        (&["--json", "-o", "jsonl"], "--json means --output json"),
         (&["-n", "8", "-D", "18446744073709551615"], "the model allows"),
         (&["-p", "0", "-n", "0"], "nothing to measure"),
         (&["-r", "0"], "at least 1"),
@@ -64,8 +70,14 @@ fn a_profile_tells_time_by_kernel() {
     let model = llama();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
-    let args = ["bench", "-m", &model, "-d", "cpu", "-b", "4", "-p", "9", "-n", "2", "-r", "1", "--profile"];
-    let ran = run(&[&args[..], &[file.to_str().unwrap()]].concat()).ok();
+    let profile = |tests: &[&str]| {
+        let args = ["bench", "-m", &model, "-d", "cpu", "-b", "4", "-r", "1", "--profile"];
+        run(&[&args[..], &[file.to_str().unwrap()], tests].concat()).ok()
+    };
+    // As many steps as tokens, also where whole pages would end with the last one.
+    let ran = profile(&["-p", "0", "-n", "31"]);
+    assert!(ran.out.contains(", 31 steps\n"), "{}", ran.out);
+    let ran = profile(&["-p", "9", "-n", "2"]);
     for said in ["pp9: ", "tg2: ", "matmul_", "attention_", "of flops"] {
         assert!(ran.out.contains(said), "{said}: {}", ran.out);
     }

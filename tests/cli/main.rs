@@ -12,7 +12,7 @@ mod run;
 use common::{assert_greedy, ids, json, numbers};
 use run::{Model, command, llama, run, run_with, spelled};
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::Child;
 
 #[test]
@@ -103,6 +103,21 @@ fn a_text_goes_to_standard_output_and_figures_to_standard_error() {
     // One token comes with the prompt: there is no rate of those after it.
     let one = run(&["-m", &model, "-d", "cpu", "-n", "1", "--json", "x"]).json();
     assert_eq!(one["timings"]["decode_tokens_per_s"], Value::Null);
+}
+
+/// Whoever asked for more tokens than the context holds is told; whoever got as many as were asked for is not.
+#[test]
+fn a_text_that_the_context_cuts_is_told() {
+    let model = llama();
+    let err = |n: &str| {
+        let args = ["-m", &model, "-d", "cpu", "--ctx", "20", "--temp", "0", "-n", n, "The other thing"];
+        run(&args).ok().err
+    };
+    let cut = err("100");
+    assert!(cut.starts_with("note: the context of 20 tokens is full") && cut.contains("[10 tokens"), "{cut}");
+    for n in ["9", "10"] {
+        assert!(err(n).starts_with(&format!("[{n} tokens")), "{}", err(n));
+    }
 }
 
 #[test]
@@ -197,6 +212,30 @@ fn the_environment_is_asked_after_the_command_line() {
     run_with(&["x"], &[env[0], ("INFER_BITS", "5")], b"").failed(2, "'5'", "a bad value in the environment");
 }
 
+/// What cannot go together with something on the command line is not asked for, nor are options of no command where there
+/// is one. Each case fails only at what comes after that.
+#[test]
+fn the_environment_does_not_stand_in_the_way() {
+    let model = llama();
+    for (args, env, code, says) in [
+        (&["--no-tune", "-m", "nowhere", "x"][..], ("INFER_TUNE", "1"), 1, "nowhere"),
+        (&["--tune", "-m", "nowhere", "x"], ("INFER_NO_TUNE", "1"), 1, "nowhere"),
+        (&["perplexity", "--no-tune", "--file", "nowhere"], ("INFER_TUNE", "1"), 1, "nowhere"),
+        (&["--no-tune", "perplexity", "--file", "nowhere"], ("INFER_TUNE", "1"), 1, "nowhere"),
+        (&["bench", "--shape", "135m", "-p", "99999"], ("INFER_MODEL", "x"), 2, "the model allows"),
+        (&["bench", "-m", &model, "-p", "0", "-n", "0"], ("INFER_BITS", "16,4"), 2, "nothing to measure"),
+        (&["perplexity", "--file", "nowhere"], ("INFER_TEMP", "abc"), 1, "nowhere"),
+        // What is said wrongly counts all the same where it is meant.
+        (&["--tune", "--no-tune", "x"], ("INFER_TUNE", "1"), 2, "cannot be used with"),
+        (&["perplexity", "--file", "nowhere"], ("INFER_BITS", "16,4"), 2, "16,4"),
+    ] {
+        run_with(args, &[env], b"").failed(code, says, &format!("{env:?} {args:?}"));
+    }
+    let raw = ["-m", &model, "-d", "cpu", "-n", "1", "--raw", "x"];
+    run_with(&raw, &[("INFER_SYSTEM", "s")], b"").ok();
+    run_with(&["tasks", "list"], &[("INFER_TEMP", "abc")], b"").ok();
+}
+
 #[test]
 fn help_teaches() {
     for (args, texts) in [
@@ -206,7 +245,7 @@ fn help_teaches() {
         ),
         (&["-h"], &["Examples:", "--bits"]),
         (&["devices", "--help"], &["--check", "Examples:", "INFER_DEVICE"]),
-        (&["perplexity", "--help"], &["--file", "Examples:", "window"]),
+        (&["perplexity", "--help"], &["--file", "Examples:", "window", "INFER_BITS"]),
         (&["--version"], &["infer "]),
     ] {
         let ran = run_with(args, &[("INFER_MODEL", "a-secret-path")], b"").ok();
@@ -267,24 +306,54 @@ fn a_closed_pipe_ends_quietly() {
 }
 
 #[cfg(unix)]
+fn interrupt(child: &Child) {
+    let killed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(killed.unwrap().success());
+}
+
+#[cfg(unix)]
 #[test]
 fn an_interrupt_ends_the_text_and_not_the_program() {
     let model = Model::endless();
     let mut child = started(&model, &[]);
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-INT", &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    interrupt(&child);
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     let output = child.wait_with_output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert_eq!(output.status.code(), Some(130), "{err}");
     assert!(text.ends_with('\n'), "{text:?}");
     assert!(err.starts_with('[') && err.lines().count() == 1, "{err}");
     let tokens: usize = err[1..].split(' ').next().unwrap().parse().unwrap();
     assert!((1..90_000).contains(&tokens), "{err}");
+}
+
+/// What there is comes out whole, and says that there would have been more.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_answer_says_so() {
+    let model = Model::endless();
+    let args = ["-m", model.path(), "-d", "cpu", "--ctx", "100000", "--json", "-v", "The other"];
+    let mut child = command(&args, &[]).spawn().unwrap();
+    drop(child.stdin.take());
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("loaded in")));
+    // From here to where Ctrl-C ends the text alone is no time; nothing tells of the first token.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found["stop"], "interrupted");
+    assert!((1..90_000).contains(&ids(&found["tokens"]).len()));
+}
+
+#[test]
+fn questions_are_lines_or_with_json_one_list() {
+    let args = ["tasks", "generate", "--task", "all", "--steps", "1-2", "--n", "2"];
+    let lines = run(&args).ok().out;
+    let list = run(&[&args[..], &["--json"]].concat()).json();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() > 12, "{list}");
+    assert_eq!(list, Value::Array(lines));
 }

@@ -44,7 +44,7 @@ counted; reading text into tokens and printing are no part of any. With --tune, 
 /// "of limit" is a share of what was measured on the same device just before: for tokens one after the other of the speed
 /// of a copy in its memory, where all packed weights and all keys and values must be read for every step; for prompts of
 /// multiplications and additions in registers, of the fastest kind that the device has, two for each weight of a matrix and
-/// token, also for those that the last layer leaves out.
+/// token, also for those that the last layer leaves out. The CPU has none: its kernels are no measure of what it can do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -139,7 +139,8 @@ struct Row {
     bytes_per_step: Option<u64>,
     #[serde(flatten)]
     limits: Limits,
-    of_limit: f64,
+    /// None where the limits are no measure of the device.
+    of_limit: Option<f64>,
 }
 
 fn shape() -> impl TypedValueParser<Value = &'static Shape> {
@@ -149,6 +150,9 @@ fn shape() -> impl TypedValueParser<Value = &'static Shape> {
 
 /// Measures.
 pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
+    if common.json && args.output.is_some_and(|form| form != Form::Json) {
+        return Err(Error::Usage("--json means --output json: leave one of the two out".to_owned()));
+    }
     let form = args.output.unwrap_or(if common.json { Form::Json } else { Form::Md });
     let stored = |bits| ModelArgs {
         model: args.model.clone(),
@@ -181,10 +185,11 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let mut out = Output::default();
     let (mut rows, mut trace, mut tables) = (Vec::new(), Trace::default(), String::new());
     for &bits in bits {
-        let needed = tests.iter().map(|(_, work)| work.depth + work.tokens + 1).max().unwrap_or(2);
+        let needed = tests.iter().map(|&(prompt, work)| work.depth + work.tokens + beside(prompt)).max();
         let sequences = args.batch.iter().copied().max().unwrap_or(1);
         let description = open(bits)?;
-        let context = needed.next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
+        let context =
+            needed.unwrap_or(2).next_multiple_of(DEPTH_STEP).min(description.config.max_position_embeddings);
         let session = description.load_for(context, sequences, common, console)?;
         let mut bench = Bench { session, parameters, limits: found, first: [0.0; 2], rounds: 0 };
         bench.first_tokens(&tests)?;
@@ -233,11 +238,11 @@ fn tests(args: &Args, most: usize) -> Result<Vec<(bool, Work)>> {
             for &depth in &args.depth {
                 for &tokens in counts.iter().filter(|&&tokens| tokens > 0) {
                     let depth = depth.checked_next_multiple_of(DEPTH_STEP).unwrap_or(usize::MAX);
-                    // A token more, which the last one is followed by, or which the first one follows.
-                    if depth.checked_add(tokens).is_none_or(|all| all >= most) {
+                    let more = beside(prompt);
+                    if depth.checked_add(tokens).is_none_or(|all| all > most.saturating_sub(more)) {
                         return Err(Error::Usage(format!(
-                            "{tokens} tokens after {depth} do not fit: the model allows {most} in all, and one more is \
-                             needed"
+                            "{tokens} tokens after {depth} do not fit: the model allows {most} in all, and this test needs \
+                             {more} more"
                         )));
                     }
                     tests.push((prompt, Work { tokens, depth, sequences }));
@@ -249,6 +254,12 @@ fn tests(args: &Args, most: usize) -> Result<Vec<(bool, Work)>> {
         true => Err(Error::Usage("there is nothing to measure: give -p or -n a number above 0".to_owned())),
         false => Ok(tests),
     }
+}
+
+/// Tokens that a text has beside those that are timed: the one that a prompt is followed by; in decoding that one, and the
+/// prompt of one token that it follows.
+fn beside(prompt: bool) -> usize {
+    if prompt { 1 } else { 2 }
 }
 
 /// A model, ready to be measured.
@@ -309,8 +320,10 @@ impl Bench {
         let (device_s, host_s) = (seconds(&|t| t.busy), seconds(&|t| Some(t.encode)).unwrap_or_default());
         let bytes = self.bytes_per_step(work);
         let of_limit = match prompt {
-            true => self.operations_per_token(work) * mean / self.limits.flops(),
-            false => bytes as f64 * mean / work.sequences as f64 / self.limits.copy_bytes_per_s,
+            true => self.limits.share(self.operations_per_token(work) * mean, self.limits.flops()),
+            false => {
+                self.limits.share(bytes as f64 * mean / work.sequences as f64, self.limits.copy_bytes_per_s)
+            }
         };
         let memory = self.session.engine.memory();
         let json = self.session.json();

@@ -18,7 +18,7 @@ pub fn markdown(rows: &[Row], limits: Limits) -> String {
             row.format.clone(),
             row.test.clone(),
             format!("{:.2} ± {:.2}", row.tokens_per_s, row.tokens_per_s_sd),
-            format!("{:.1}%", row.of_limit * 100.0),
+            row.of_limit.map_or("–".to_owned(), |share| format!("{:.1}%", share * 100.0)),
             row.device_s.map_or("–".to_owned(), time),
             time(row.host_s),
         ]);
@@ -110,7 +110,7 @@ pub fn csv(rows: &[Row]) -> String {
             r.limits.f32_flops,
             or_empty(r.limits.f16_flops.map(|f| f.to_string())),
             or_empty(r.limits.matrix_flops.map(|f| f.to_string())),
-            r.of_limit
+            or_empty(r.of_limit.map(|share| share.to_string()))
         );
     }
     text

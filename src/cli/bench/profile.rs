@@ -82,9 +82,9 @@ pub fn table(test: &str, launches: &[Launch], limits: Limits) -> String {
     for ((kernel, shape), sum) in sums {
         let seconds = sum.time.as_secs_f64().max(1e-12);
         // More than there is to have is no share: in most steps of a long prompt the output layer has no row to work on.
-        let of = |amount: u64, limit: f64| match amount as f64 / seconds / limit {
-            share if amount == 0 || share > 1.2 => String::new(),
-            share => format!("{:.1}%", share * 100.0),
+        let of = |amount: u64, limit: f64| match limits.share(amount as f64 / seconds, limit) {
+            Some(share) if amount > 0 && share <= 1.2 => format!("{:.1}%", share * 100.0),
+            _ => String::new(),
         };
         let _ = writeln!(
             text,
@@ -127,7 +127,13 @@ mod tests {
         let text = table(
             "tg2",
             &launches,
-            Limits { copy_bytes_per_s: 1e7, f32_flops: 1e7, f16_flops: None, matrix_flops: None },
+            Limits {
+                copy_bytes_per_s: 1e7,
+                f32_flops: 1e7,
+                f16_flops: None,
+                matrix_flops: None,
+                of_twins: false,
+            },
         );
         assert!(text.contains("0.500 ms a step on the device, 2 steps"), "{text}");
         let line = |kernel: &str| text.lines().find(|line| line.starts_with(kernel)).unwrap();

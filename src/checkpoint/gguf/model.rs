@@ -144,6 +144,89 @@ pub fn files(header: &Header) -> Result<Vec<Held>, String> {
     Ok(files.into_iter().map(|(name, json)| (name, Cow::Owned(json.to_string().into_bytes()))).collect())
 }
 
+/// Keys after `rope.` that are read here, or change nothing.
+const ROPE: [&str; 10] = [
+    "dimension_count",
+    "freq_base",
+    "scale_linear",
+    "scaling.type",
+    "scaling.factor",
+    "scaling.attn_factor",
+    "scaling.original_context_length",
+    "scaling.finetuned",
+    "scaling.yarn_beta_fast",
+    "scaling.yarn_beta_slow",
+];
+
+/// Refuses keys that would turn queries and keys otherwise, and that nothing here reads.
+fn refuse_other_rope(metadata: &Metadata<'_>, family: &Family, kind: &str) -> Result<(), String> {
+    let before = format!("{}.rope.", family.name);
+    for key in metadata.0.keys() {
+        let Some(name) = key.strip_prefix(&before) else { continue };
+        let own = || family.numbers.iter().any(|(here, _)| here.strip_prefix("rope.") == Some(name));
+        if ROPE.contains(&name) || own() {
+            continue;
+        }
+        // What they are where they are left out, which one of them says too, by a number below 0.
+        let usual = match name {
+            "scaling.yarn_ext_factor" => Some(if kind == "yarn" { 1.0 } else { 0.0 }),
+            "scaling.yarn_attn_factor" => Some(1.0),
+            "scaling.yarn_log_multiplier" => Some(0.0),
+            _ => None,
+        };
+        let unset = |n: f64| n < 0.0 && name == "scaling.yarn_ext_factor";
+        match usual {
+            Some(usual) if metadata.number(key)?.is_some_and(|n| n == usual || unset(n)) => {}
+            Some(usual) => return Err(metadata.wrong(key, &usual.to_string())),
+            None => return Err(metadata.wrong(key, "no such key: it would be ignored")),
+        }
+    }
+    Ok(())
+}
+
+/// How positions are stretched, as a config.json says it. What is left out is what llama.cpp takes it to be.
+fn scaling(header: &Header, family: &Family) -> Result<Option<Json>, String> {
+    let metadata = Metadata(&header.metadata);
+    let key = |name: &str| format!("{}.rope.{name}", family.name);
+    let number = |name: &str| metadata.number(&key(name));
+    let kind = metadata.text(&key("scaling.type"))?.unwrap_or("linear");
+    refuse_other_rope(&metadata, family, kind)?;
+    // Older files have another key for it, and 0 is as good as none.
+    let factor =
+        number("scaling.factor")?.map_or_else(|| number("scale_linear"), |factor| Ok(Some(factor)))?;
+    let factor = factor.filter(|&factor| factor != 0.0);
+    let attention = number("scaling.attn_factor")?;
+    let length = key("scaling.original_context_length");
+    let original = metadata.integer(&length)?;
+    let stretched = kind == "yarn" || kind != "none" && factor.is_some_and(|factor| factor != 1.0);
+    // What frequencies are divided by is in a tensor where it follows no other rule: see `model::decoder`.
+    let found = |start: &str| header.tensors.iter().find(|info| info.name.starts_with(start));
+    let (listed, long) = (found("rope_freqs.weight"), found("rope_factors_"));
+    if let Some(info) = listed.or(long).filter(|_| stretched) {
+        let tensor = clip(&info.name, QUOTE);
+        return Err(format!("stretches positions twice: by {kind:?}, and by its tensor {tensor:?}"));
+    }
+    if long.is_some() {
+        // Two tensors have the factors, and nothing else says that there are any.
+        let original = metadata.needed(&length, Ok(original))?;
+        return Ok(Some(
+            json!({"rope_type": "longrope", "original_max_position_embeddings": original, "attention_factor": attention}),
+        ));
+    }
+    // It multiplies what the rule makes of attention; other rules than YaRN's make nothing of it here.
+    let attention = attention.filter(|&attention| attention != 1.0);
+    if attention.is_some() && kind != "yarn" {
+        return Err(metadata.wrong(&key("scaling.attn_factor"), "1, or YaRN's or LongRoPE's rule"));
+    }
+    if !stretched && ["none", "linear"].contains(&kind) {
+        return Ok(None);
+    }
+    let attention = attention.zip(factor).map(|(attention, factor)| attention * (0.1 * factor.ln() + 1.0));
+    Ok(Some(json!({"rope_type": kind, "factor": factor, "original_max_position_embeddings": original,
+        "attention_factor": attention, "beta_fast": number("scaling.yarn_beta_fast")?,
+        "beta_slow": number("scaling.yarn_beta_slow")?})))
+}
+
 /// A config.json. What its numbers may be is checked when it is read, as that of any model.
 fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     let metadata = Metadata(&header.metadata);
@@ -209,27 +292,8 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
             if wide { needed("embedding_length")?.checked_div(heads) } else { Some(head_dim as u64) };
         set("query_pre_attn_scalar", json!(scalar));
     }
-    // What frequencies are divided by is in a tensor where it follows no other rule: see `model::decoder`.
-    let factor = metadata.number(&key("rope.scaling.factor"))?;
-    if header.tensors.iter().any(|info| info.name.starts_with("rope_factors_")) {
-        // Two tensors have the factors, and nothing else says that there are any.
-        let original = needed("rope.scaling.original_context_length")?;
-        let attention = metadata.number(&key("rope.scaling.attn_factor"))?;
-        set(
-            "rope_scaling",
-            json!({"rope_type": "longrope", "original_max_position_embeddings": original, "attention_factor": attention}),
-        );
-    } else if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
-        if tensor("rope_freqs.weight").is_some() {
-            return Err(format!(
-                "stretches positions twice: by {kind:?}, and by its tensor \"rope_freqs.weight\""
-            ));
-        }
-        let original = integer("rope.scaling.original_context_length")?;
-        set(
-            "rope_scaling",
-            json!({"rope_type": kind, "factor": factor, "original_max_position_embeddings": original}),
-        );
+    if let Some(scaling) = scaling(header, family)? {
+        set("rope_scaling", scaling);
     }
     if let Some(token) = metadata.integer("tokenizer.ggml.bos_token_id")? {
         set("bos_token_id", json!(token));
@@ -237,3 +301,6 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     set("eos_token_id", json!(ends));
     Ok(Json::Object(config))
 }
+
+#[cfg(test)]
+mod tests;

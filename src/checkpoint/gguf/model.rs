@@ -1,7 +1,7 @@
 //! A GGUF file as a Hugging Face checkpoint: names of tensors, and the files beside them.
 
 use super::families::{EXPERTS, FAMILIES, Family, LAYER, MAX_EXPERTS, MODEL};
-use super::header::{Header, Value};
+use super::header::{Header, MAX_TENSORS, Value};
 use super::metadata::Metadata;
 use super::tokenizer;
 use crate::checkpoint::files::Held;
@@ -51,10 +51,11 @@ pub(super) fn rename(
     let metadata = Metadata(metadata);
     let family = family(&metadata)?;
     let head_dim = head_dim(&metadata, family.name)?;
+    let experts = metadata.integer(&format!("{}.expert_count", family.name))?.unwrap_or(0);
     let mut all = Vec::with_capacity(infos.len());
     for mut info in infos {
         if let Some((layer, names)) = expert_names(&info.name, family) {
-            each_expert(info, layer, names, &mut all)?;
+            each_expert(info, layer, names, experts, &mut all)?;
             continue;
         }
         info.change = change(&info, family, head_dim)?;
@@ -92,17 +93,28 @@ fn expert_names(name: &str, family: &Family) -> Option<(u32, [&'static str; 2])>
     Some((number.parse().ok()?, [begin, parts[part]]))
 }
 
-/// The matrices of a tensor `[experts, rows, cols]`, which lie one after another in the file.
+/// The matrices of a tensor `[experts, rows, cols]`, which lie one after another in the file. Those of no bytes, or of more
+/// experts than the model has, would be many tensors for few bytes of a file.
 fn each_expert(
     info: TensorInfo,
     layer: u32,
     [begin, end]: [&str; 2],
+    count: u64,
     all: &mut Vec<TensorInfo>,
 ) -> Result<(), String> {
-    let &[experts @ 1..=MAX_EXPERTS, rows, cols] = info.shape.as_slice() else {
-        let found = format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
-        return Err(format!("{found}, expected [experts, rows, columns] of 1 to {MAX_EXPERTS} experts"));
+    let found = || format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
+    let (experts, rows, cols) = match info.shape[..] {
+        [experts @ 1..=MAX_EXPERTS, rows, cols] if experts as u64 == count && info.elements > 0 => {
+            (experts, rows, cols)
+        }
+        _ => {
+            let expected = format!("[experts, rows, columns] of 1 to {MAX_EXPERTS} experts");
+            return Err(format!("{}, expected {expected}, {count} by its expert_count, none empty", found()));
+        }
     };
+    if all.len() + experts > MAX_TENSORS as usize {
+        return Err(format!("{}, which would make more than {MAX_TENSORS} tensors of the file", found()));
+    }
     // All of them together were counted, and blocks lie within rows.
     let (elements, bytes) = (info.elements / experts, info.bytes.len() / experts);
     for expert in 0..experts {

@@ -150,3 +150,24 @@ fn positions_are_stretched_once() {
     assert_eq!(found, expected);
     assert_eq!(configuration(&header("llama", &[], listed)).unwrap().rope.rope_scaling, RopeScaling::None);
 }
+
+/// A few bytes of a header must not become a thousand tensors.
+#[test]
+fn a_tensor_of_experts_has_as_many_as_the_model_and_none_empty() {
+    let found = |shape: &[usize]| {
+        let header = header("qwen3moe", &[("expert_count", Value::Integer(8))], &[]);
+        let encoding = Encoding::Plain(Dtype::F16);
+        let (name, elements) = ("blk.0.ffn_up_exps.weight".to_owned(), shape.iter().product());
+        let (shape, bytes, change) = (shape.to_vec(), 0..2 * elements, Change::None);
+        rename(&header.metadata, vec![TensorInfo { name, encoding, shape, elements, bytes, change }])
+    };
+    let tensors = found(&[8, 2, 4]).unwrap();
+    assert_eq!((tensors.len(), &tensors[7].shape[..], tensors[7].bytes.clone()), (8, &[2, 4][..], 112..128));
+    assert_eq!(tensors[7].name, "model.layers.0.mlp.experts.7.up_proj.weight");
+    for shape in [&[1024, 0, 0][..], &[8, 0, 4], &[8, 2, 0], &[0, 2, 4], &[7, 2, 4], &[1024, 2, 4], &[8, 8]] {
+        let problem = found(shape).unwrap_err();
+        let expected =
+            "expected [experts, rows, columns] of 1 to 1024 experts, 8 by its expert_count, none empty";
+        assert!(problem.contains(expected), "{problem}");
+    }
+}

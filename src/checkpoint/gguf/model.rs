@@ -256,7 +256,7 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     }
     let heads = needed("attention.head_count")?;
     let mut config = Map::new();
-    let mut set = |name: &str, value: Json| config.insert(name.to_owned(), value);
+    let mut set = |name: &str, value: Json| _ = config.insert(name.to_owned(), value);
     set("architectures", json!([family.architecture]));
     set("model_type", json!(family.name));
     set("vocab_size", json!(embedding.shape.first()));
@@ -283,9 +283,15 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
             set("use_parallel_residual", json!(parallel));
         }
     }
-    if let Some(window) = integer("attention.sliding_window")?.filter(|&window| window > 0) {
-        set("sliding_window", json!(window));
-        set("use_sliding_window", json!(true));
+    match integer("attention.sliding_window")? {
+        Some(window @ 1..) => {
+            set("sliding_window", json!(window));
+            set("use_sliding_window", json!(true));
+            set("max_window_layers", json!(0));
+        }
+        // Left out, it is what the configuration's default is in files of Gemma 2 alone.
+        None if family.name == "gemma2" => {}
+        _ => set("sliding_window", Json::Null),
     }
     for &(here, there) in family.numbers {
         if let Some(number) = metadata.number(&key(here))? {

@@ -171,3 +171,18 @@ fn a_tensor_of_experts_has_as_many_as_the_model_and_none_empty() {
         assert!(problem.contains(expected), "{problem}");
     }
 }
+
+#[test]
+fn windows_are_those_of_the_file_or_gemma_2s() {
+    let windows = |family: &str, changes: &[(&str, Value)]| {
+        configuration(&header(family, changes, &[])).unwrap().windows
+    };
+    let size = |n| ("attention.sliding_window", Value::Integer(n));
+    assert_eq!(windows("gemma2", &[]), [Some(4096), None]);
+    assert_eq!(windows("gemma2", &[size(64)]), [Some(64), None]);
+    assert_eq!(windows("gemma2", &[size(0)]), [None; 2]);
+    assert_eq!(windows("gemma3", &[]), [None; 2]);
+    assert_eq!(windows("gemma3", &[size(64)]), [Some(64); 2]);
+    assert_eq!(windows("qwen2", &[]), [None; 2]);
+    assert_eq!(windows("qwen2", &[size(64)]), [Some(64); 2]);
+}

@@ -156,11 +156,10 @@ fn described(config: &Config) -> Value {
 
 fn encodings(checkpoint: &Checkpoint) -> Vec<Stored> {
     let mut by_name: BTreeMap<(String, String), Vec<&TensorInfo>> = BTreeMap::new();
+    // All tensors are looked at for that.
+    let coded = checkpoint.has_codes();
     for info in checkpoint.tensors() {
-        by_name
-            .entry((info.encoding.to_string(), runs_as(info, checkpoint.has_codes())))
-            .or_default()
-            .push(info);
+        by_name.entry((info.encoding.to_string(), runs_as(info, coded))).or_default().push(info);
     }
     let mut found: Vec<Stored> = by_name
         .into_iter()

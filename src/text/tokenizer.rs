@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokenizers::{DecoderWrapper, NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper};
 
 use super::chat::ChatTemplate;
 use crate::checkpoint::Directory;
@@ -12,6 +14,62 @@ use crate::error::{Error, Result};
 
 /// Larger files than this are not read: the largest tokenizers in use have about 40 MB.
 const MAX_FILE: u64 = 256 << 20;
+
+/// How many times as long as it was a text may become before it is cut into tokens, or after it is put together again. Llama's
+/// tokenizers come to 12: a space becomes three bytes, and one is put before the text.
+const MAX_GROWTH: f64 = 64.0;
+
+/// What is done to a text before and after a tokenizer's model, as the library reads it: each step is written back with its
+/// type and in full, however the file spells it.
+#[derive(Deserialize, Serialize)]
+struct Steps {
+    normalizer: Option<NormalizerWrapper>,
+    pre_tokenizer: Option<PreTokenizerWrapper>,
+    post_processor: Option<PostProcessorWrapper>,
+    decoder: Option<DecoderWrapper>,
+}
+
+impl Steps {
+    /// The greater of both ways, of what is written back.
+    fn growth(steps: &Value) -> f64 {
+        let there = ["normalizer", "pre_tokenizer", "post_processor"].map(|name| growth(&steps[name]));
+        there.into_iter().product::<f64>().max(growth(&steps["decoder"]))
+    }
+}
+
+/// How many times as long as it was a text may come out of a step, and of those in it one after another: some double it, and
+/// forty of them would fill any memory. Steps that cannot do more if they come twice, such as Unicode's forms, are not counted.
+fn growth(step: &Value) -> f64 {
+    let length = |name: &str| step[name].as_str().map_or(0.0, |text| text.len() as f64);
+    // What is nowhere in a text is found between any two characters.
+    let replaced = |pattern: f64, content: f64| match pattern {
+        0.0 => 1.0 + content,
+        pattern => (content / pattern).max(1.0),
+    };
+    let own = match step["type"].as_str().unwrap_or_default() {
+        "Replace" => match step["pattern"]["String"].as_str() {
+            Some(pattern) => replaced(pattern.len() as f64, length("content")),
+            // An expression may match no characters at all.
+            None => replaced(0.0, length("content")),
+        },
+        // A text may be cut into pieces of one character, with as much put before each.
+        "Prepend" => 1.0 + length("prepend"),
+        "BPEDecoder" => replaced(length("suffix"), 1.0),
+        "CTC" => replaced(length("word_delimiter_token"), 1.0),
+        // A byte becomes a character of up to two.
+        "ByteLevel" => 2.0,
+        // A table of its own; Unicode's longest entry is 11 times as long as what it stands for.
+        "Precompiled" => 16.0,
+        "TemplateProcessing" => {
+            let pieces = step["single"].as_array().into_iter().flatten();
+            (pieces.filter(|piece| piece.get("Sequence").is_some()).count() as f64).max(1.0)
+        }
+        _ => 1.0,
+    };
+    let within = ["normalizers", "pretokenizers", "processors", "decoders"];
+    let within = within.iter().filter_map(|name| step[*name].as_array()).flatten();
+    own * within.map(growth).product::<f64>()
+}
 
 /// Text to token ids and back.
 pub struct Tokenizer {
@@ -32,8 +90,15 @@ impl Tokenizer {
             let problem = "has no tokenizer.json: expected the tokenizer file beside the model's config.json";
             return Err(Error::file(directory.path(), problem));
         };
-        let mut inner = guard(|| tokenizers::Tokenizer::from_bytes(&bytes))
-            .map_err(|e| Error::file(&path, format!("is not a tokenizer that can be read: {e}")))?;
+        let unreadable = |e| Error::file(&path, format!("is not a tokenizer that can be read: {e}"));
+        // Before anything is made of them: added tokens go through some of the steps when a tokenizer is read.
+        let steps = guard(|| Ok(serde_json::to_value(serde_json::from_slice::<Steps>(&bytes)?)?));
+        let growth = Steps::growth(&steps.map_err(unreadable)?);
+        if growth > MAX_GROWTH {
+            let found = format!("its steps may make a text {growth:.0} times as long");
+            return Err(Error::file(&path, format!("{found}, expected at most {MAX_GROWTH} times")));
+        }
+        let mut inner = guard(|| tokenizers::Tokenizer::from_bytes(&bytes)).map_err(unreadable)?;
         // Both are for training batches; in a prompt they would drop or invent tokens.
         inner.with_padding(None);
         let _ = inner.with_truncation(None);

@@ -25,6 +25,8 @@ pub(super) struct Family {
     switches: &'static [(&'static str, bool)],
     /// Whether the MLP is made of experts.
     experts: bool,
+    /// What `sliding_window` is if left out; `null` says that there is none.
+    pub window: Option<usize>,
     /// Which layers `sliding_window` is for where `layer_types` does not say.
     pub windows: Windows,
 }
@@ -33,8 +35,10 @@ pub(super) struct Family {
 pub(super) enum Windows {
     /// All of them.
     All,
-    /// Those from `max_window_layers` on, if `use_sliding_window`.
-    Later,
+    /// Those from `max_window_layers` on, which is this if left out, if `use_sliding_window`.
+    Later(u64),
+    /// Those that do not rotate queries and keys, if `use_sliding_window`.
+    Still,
     /// Every second one, from the first on.
     Alternating,
     /// All but each last of `sliding_window_pattern`, 6 if left out.
@@ -85,6 +89,7 @@ const LLAMA: Family = Family {
     numbers: &[],
     switches: &[],
     experts: false,
+    window: None,
     windows: Windows::All,
 };
 
@@ -104,6 +109,7 @@ const GEMMA2: Family = Family {
         ("attn_logit_softcapping", 50.0),
         ("final_logit_softcapping", 30.0),
     ],
+    window: Some(4096),
     windows: Windows::Alternating,
     ..LLAMA
 };
@@ -119,20 +125,29 @@ const GEMMA3: Family = Family {
 
 /// Every architecture that differs from Llama.
 const FAMILIES: &[Family] = &[
+    Family { name: "MistralForCausalLM", window: Some(4096), ..LLAMA },
     Family {
         name: "Qwen2ForCausalLM",
         // It has biases on q, k and v whatever its configuration says.
         honours: &["attention_bias"],
-        windows: Windows::Later,
+        window: Some(4096),
+        windows: Windows::Later(28),
         ..LLAMA
     },
-    Family { name: "Qwen3ForCausalLM", honours: &["attention_bias"], windows: Windows::Later, ..LLAMA },
+    Family {
+        name: "Qwen3ForCausalLM",
+        honours: &["attention_bias"],
+        window: Some(4096),
+        windows: Windows::Later(28),
+        ..LLAMA
+    },
     Family {
         name: "Qwen3MoeForCausalLM",
         aliases: &[("intermediate_size", "moe_intermediate_size")],
         honours: &["attention_bias", "norm_topk_prob"],
         experts: true,
-        windows: Windows::Later,
+        window: Some(4096),
+        windows: Windows::Later(0),
         ..LLAMA
     },
     Family {
@@ -149,7 +164,7 @@ const FAMILIES: &[Family] = &[
         tied: true,
         rope_theta: 2e6,
         honours: &["attention_bias", "mlp_bias", "no_rope_layers"],
-        windows: Windows::Later,
+        windows: Windows::Still,
         ..LLAMA
     },
     Family { name: "Olmo2ForCausalLM", honours: &["attention_bias"], ..LLAMA },
@@ -215,7 +230,7 @@ impl Family {
     /// Whether an architecture's configurations are known.
     pub fn knows(architecture: &str) -> bool {
         let names = FAMILIES.iter().map(|family| family.name);
-        names.chain([LLAMA.name, "MistralForCausalLM"]).any(|name| name == architecture)
+        names.chain([LLAMA.name]).any(|name| name == architecture)
     }
 
     /// Refuses settings that mean something elsewhere, and that this architecture would ignore.

@@ -111,6 +111,18 @@ fn windows() {
     assert_eq!(gemma("Gemma2ForCausalLM", json!({})), Ok(Some((0, 28, 15))));
     assert_eq!(gemma("Gemma3ForCausalLM", json!({})), Ok(Some((0, 28, 25))));
     assert_eq!(gemma("Gemma3ForCausalLM", json!({"sliding_window_pattern": 2})), Ok(Some((0, 28, 15))));
+    // Without rotation are every fourth layer, or those with a 0.
+    let smollm3 = |changes: Value| {
+        let mut json = json!({"architectures": ["SmolLM3ForCausalLM"], "sliding_window": 64});
+        json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        window(json)
+    };
+    assert_eq!(smollm3(json!({})), Ok(None));
+    assert_eq!(smollm3(json!({"use_sliding_window": true})), Ok(Some((3, 27, 7))));
+    let mut rotate = vec![1; 30];
+    rotate[5] = 0;
+    let one = json!({"use_sliding_window": true, "no_rope_layers": rotate, "max_window_layers": 28});
+    assert_eq!(smollm3(one), Ok(Some((5, 5, 1))));
     let kinds = |a: &str, b: &str, n: usize, size: Value| {
         let mut kinds = vec![a; n];
         kinds[0] = b;
@@ -123,6 +135,39 @@ fn windows() {
     assert!(kinds("full_attention", "chunked_attention", 30, json!(64)).is_err());
     let missing = kinds("full_attention", "sliding_attention", 30, Value::Null).unwrap_err();
     assert!(missing.contains("sliding_window is missing"), "{missing}");
+}
+
+/// Where no window is said there may be one all the same, unless there is said to be none.
+#[test]
+fn windows_that_are_left_out() {
+    let of = |name: &str, changes: Value| {
+        let mut json = json!({"architectures": [name], "hidden_act": null});
+        json.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let windows = parse(json).unwrap().windows;
+        let with = windows.iter().filter(|window| window.is_some()).count();
+        assert!(windows.iter().flatten().all(|&window| window == 4096), "{windows:?}");
+        with
+    };
+    let experts = json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
+        "num_local_experts": 4, "use_sliding_window": true});
+    for (name, changes, with) in [
+        ("MistralForCausalLM", json!({}), 30),
+        ("Gemma2ForCausalLM", json!({}), 15),
+        ("Gemma3ForCausalLM", json!({}), 25),
+        ("Qwen2ForCausalLM", json!({"use_sliding_window": true}), 2),
+        ("Qwen3ForCausalLM", json!({"use_sliding_window": true}), 2),
+        ("Qwen3ForCausalLM", json!({"use_sliding_window": true, "max_window_layers": 0}), 30),
+        ("Qwen3ForCausalLM", json!({}), 0),
+        ("Qwen3MoeForCausalLM", experts.clone(), 30),
+        ("LlamaForCausalLM", json!({}), 0),
+        ("MixtralForCausalLM", experts, 0),
+        ("SmolLM3ForCausalLM", json!({"use_sliding_window": true}), 0),
+    ] {
+        assert_eq!(of(name, changes.clone()), with, "{name}");
+        let mut none = changes;
+        none["sliding_window"] = Value::Null;
+        assert_eq!(of(name, none), 0, "{name}");
+    }
 }
 
 /// What an architecture means by what it leaves out, and by names of its own.

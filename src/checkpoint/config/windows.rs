@@ -8,10 +8,13 @@ use serde_json::Value;
 /// For each of `layers` layers its window, if it has one: by `layer_types` where the configuration lists them, else by
 /// the family's rule.
 pub(super) fn windows(fields: &Fields, family: &Family, layers: usize) -> Result<Vec<Option<usize>>, String> {
-    let window = fields.get("sliding_window").map(|_| fields.size("sliding_window", MAX_POSITIONS, None));
-    let window = window.transpose()?;
-    // Qwen's configurations have such a switch, and it is off if left out.
-    let in_use = fields.flag("use_sliding_window", !matches!(family.windows, Windows::Later))?;
+    let window = match fields.get("sliding_window") {
+        Some(_) => Some(fields.size("sliding_window", MAX_POSITIONS, None)?),
+        None => family.window.filter(|_| !fields.has("sliding_window")),
+    };
+    // Qwen's configurations have such a switch, and SmolLM3's, and it is off if left out.
+    let switched = matches!(family.windows, Windows::Later(_) | Windows::Still);
+    let in_use = fields.flag("use_sliding_window", !switched)?;
     let window = window.filter(|_| in_use);
     let all = |has: &dyn Fn(usize) -> bool| (0..layers).map(|i| window.filter(|_| has(i))).collect();
     if let Some(kinds) = fields.get("layer_types") {
@@ -37,9 +40,13 @@ pub(super) fn windows(fields: &Fields, family: &Family, layers: usize) -> Result
             let pattern = fields.size("sliding_window_pattern", 1000, Some(6))?;
             all(&|i| (i + 1) % pattern != 0)
         }
-        Windows::Later => {
+        Windows::Still => {
+            let still = family.no_rope_layers(fields, layers)?;
+            all(&|i| still[i])
+        }
+        Windows::Later(first) => {
             let first = match fields.get("max_window_layers") {
-                None => 0,
+                None => first,
                 Some(value) => value.as_u64().ok_or_else(|| {
                     found("max_window_layers", Some(value), "the number of layers without a window")
                 })?,

@@ -119,6 +119,7 @@ pub(super) const FAMILIES: &[Family] = &[
         turned: false,
         plus_one: true,
         layer: FOUR_NORMS,
+        numbers: &[("rope.freq_base_swa", "rope_local_base_freq")],
         wide_scores: Some(62),
         ..LLAMA
     },

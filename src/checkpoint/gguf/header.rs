@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 /// More keys, tensors, bytes of a name or numbers of a list than any model has.
 const MAX_KEYS: u64 = 1 << 16;
-const MAX_TENSORS: u64 = 1 << 20;
+pub(super) const MAX_TENSORS: u64 = 1 << 20;
 const MAX_NAME: u64 = 1 << 16;
 const MAX_LIST: u64 = 1 << 22;
 const MAX_TEXT: u64 = 1 << 26;

@@ -1,7 +1,7 @@
 //! A GGUF file as a Hugging Face checkpoint: names of tensors, and the files beside them.
 
 use super::families::{EXPERTS, FAMILIES, Family, LAYER, MAX_EXPERTS, MODEL};
-use super::header::{Header, Value};
+use super::header::{Header, MAX_TENSORS, Value};
 use super::metadata::Metadata;
 use super::tokenizer;
 use crate::checkpoint::files::Held;
@@ -51,10 +51,11 @@ pub(super) fn rename(
     let metadata = Metadata(metadata);
     let family = family(&metadata)?;
     let head_dim = head_dim(&metadata, family.name)?;
+    let experts = metadata.integer(&format!("{}.expert_count", family.name))?.unwrap_or(0);
     let mut all = Vec::with_capacity(infos.len());
     for mut info in infos {
         if let Some((layer, names)) = expert_names(&info.name, family) {
-            each_expert(info, layer, names, &mut all)?;
+            each_expert(info, layer, names, experts, &mut all)?;
             continue;
         }
         info.change = change(&info, family, head_dim)?;
@@ -92,17 +93,28 @@ fn expert_names(name: &str, family: &Family) -> Option<(u32, [&'static str; 2])>
     Some((number.parse().ok()?, [begin, parts[part]]))
 }
 
-/// The matrices of a tensor `[experts, rows, cols]`, which lie one after another in the file.
+/// The matrices of a tensor `[experts, rows, cols]`, which lie one after another in the file. Those of no bytes, or of more
+/// experts than the model has, would be many tensors for few bytes of a file.
 fn each_expert(
     info: TensorInfo,
     layer: u32,
     [begin, end]: [&str; 2],
+    count: u64,
     all: &mut Vec<TensorInfo>,
 ) -> Result<(), String> {
-    let &[experts @ 1..=MAX_EXPERTS, rows, cols] = info.shape.as_slice() else {
-        let found = format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
-        return Err(format!("{found}, expected [experts, rows, columns] of 1 to {MAX_EXPERTS} experts"));
+    let found = || format!("its tensor {:?} has shape {:?}", clip(&info.name, QUOTE), info.shape);
+    let (experts, rows, cols) = match info.shape[..] {
+        [experts @ 1..=MAX_EXPERTS, rows, cols] if experts as u64 == count && info.elements > 0 => {
+            (experts, rows, cols)
+        }
+        _ => {
+            let expected = format!("[experts, rows, columns] of 1 to {MAX_EXPERTS} experts");
+            return Err(format!("{}, expected {expected}, {count} by its expert_count, none empty", found()));
+        }
     };
+    if all.len() + experts > MAX_TENSORS as usize {
+        return Err(format!("{}, which would make more than {MAX_TENSORS} tensors of the file", found()));
+    }
     // All of them together were counted, and blocks lie within rows.
     let (elements, bytes) = (info.elements / experts, info.bytes.len() / experts);
     for expert in 0..experts {
@@ -144,6 +156,89 @@ pub fn files(header: &Header) -> Result<Vec<Held>, String> {
     Ok(files.into_iter().map(|(name, json)| (name, Cow::Owned(json.to_string().into_bytes()))).collect())
 }
 
+/// Keys after `rope.` that are read here, or change nothing.
+const ROPE: [&str; 10] = [
+    "dimension_count",
+    "freq_base",
+    "scale_linear",
+    "scaling.type",
+    "scaling.factor",
+    "scaling.attn_factor",
+    "scaling.original_context_length",
+    "scaling.finetuned",
+    "scaling.yarn_beta_fast",
+    "scaling.yarn_beta_slow",
+];
+
+/// Refuses keys that would turn queries and keys otherwise, and that nothing here reads.
+fn refuse_other_rope(metadata: &Metadata<'_>, family: &Family, kind: &str) -> Result<(), String> {
+    let before = format!("{}.rope.", family.name);
+    for key in metadata.0.keys() {
+        let Some(name) = key.strip_prefix(&before) else { continue };
+        let own = || family.numbers.iter().any(|(here, _)| here.strip_prefix("rope.") == Some(name));
+        if ROPE.contains(&name) || own() {
+            continue;
+        }
+        // What they are where they are left out, which one of them says too, by a number below 0.
+        let usual = match name {
+            "scaling.yarn_ext_factor" => Some(if kind == "yarn" { 1.0 } else { 0.0 }),
+            "scaling.yarn_attn_factor" => Some(1.0),
+            "scaling.yarn_log_multiplier" => Some(0.0),
+            _ => None,
+        };
+        let unset = |n: f64| n < 0.0 && name == "scaling.yarn_ext_factor";
+        match usual {
+            Some(usual) if metadata.number(key)?.is_some_and(|n| n == usual || unset(n)) => {}
+            Some(usual) => return Err(metadata.wrong(key, &usual.to_string())),
+            None => return Err(metadata.wrong(key, "no such key: it would be ignored")),
+        }
+    }
+    Ok(())
+}
+
+/// How positions are stretched, as a config.json says it. What is left out is what llama.cpp takes it to be.
+fn scaling(header: &Header, family: &Family) -> Result<Option<Json>, String> {
+    let metadata = Metadata(&header.metadata);
+    let key = |name: &str| format!("{}.rope.{name}", family.name);
+    let number = |name: &str| metadata.number(&key(name));
+    let kind = metadata.text(&key("scaling.type"))?.unwrap_or("linear");
+    refuse_other_rope(&metadata, family, kind)?;
+    // Older files have another key for it, and 0 is as good as none.
+    let factor =
+        number("scaling.factor")?.map_or_else(|| number("scale_linear"), |factor| Ok(Some(factor)))?;
+    let factor = factor.filter(|&factor| factor != 0.0);
+    let attention = number("scaling.attn_factor")?;
+    let length = key("scaling.original_context_length");
+    let original = metadata.integer(&length)?;
+    let stretched = kind == "yarn" || kind != "none" && factor.is_some_and(|factor| factor != 1.0);
+    // What frequencies are divided by is in a tensor where it follows no other rule: see `model::decoder`.
+    let found = |start: &str| header.tensors.iter().find(|info| info.name.starts_with(start));
+    let (listed, long) = (found("rope_freqs.weight"), found("rope_factors_"));
+    if let Some(info) = listed.or(long).filter(|_| stretched) {
+        let tensor = clip(&info.name, QUOTE);
+        return Err(format!("stretches positions twice: by {kind:?}, and by its tensor {tensor:?}"));
+    }
+    if long.is_some() {
+        // Two tensors have the factors, and nothing else says that there are any.
+        let original = metadata.needed(&length, Ok(original))?;
+        return Ok(Some(
+            json!({"rope_type": "longrope", "original_max_position_embeddings": original, "attention_factor": attention}),
+        ));
+    }
+    // It multiplies what the rule makes of attention; other rules than YaRN's make nothing of it here.
+    let attention = attention.filter(|&attention| attention != 1.0);
+    if attention.is_some() && kind != "yarn" {
+        return Err(metadata.wrong(&key("scaling.attn_factor"), "1, or YaRN's or LongRoPE's rule"));
+    }
+    if !stretched && ["none", "linear"].contains(&kind) {
+        return Ok(None);
+    }
+    let attention = attention.zip(factor).map(|(attention, factor)| attention * (0.1 * factor.ln() + 1.0));
+    Ok(Some(json!({"rope_type": kind, "factor": factor, "original_max_position_embeddings": original,
+        "attention_factor": attention, "beta_fast": number("scaling.yarn_beta_fast")?,
+        "beta_slow": number("scaling.yarn_beta_slow")?})))
+}
+
 /// A config.json. What its numbers may be is checked when it is read, as that of any model.
 fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     let metadata = Metadata(&header.metadata);
@@ -161,7 +256,7 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     }
     let heads = needed("attention.head_count")?;
     let mut config = Map::new();
-    let mut set = |name: &str, value: Json| config.insert(name.to_owned(), value);
+    let mut set = |name: &str, value: Json| _ = config.insert(name.to_owned(), value);
     set("architectures", json!([family.architecture]));
     set("model_type", json!(family.name));
     set("vocab_size", json!(embedding.shape.first()));
@@ -188,9 +283,15 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
             set("use_parallel_residual", json!(parallel));
         }
     }
-    if let Some(window) = integer("attention.sliding_window")?.filter(|&window| window > 0) {
-        set("sliding_window", json!(window));
-        set("use_sliding_window", json!(true));
+    match integer("attention.sliding_window")? {
+        Some(window @ 1..) => {
+            set("sliding_window", json!(window));
+            set("use_sliding_window", json!(true));
+            set("max_window_layers", json!(0));
+        }
+        // Left out, it is what the configuration's default is in files of Gemma 2 alone.
+        None if family.name == "gemma2" => {}
+        _ => set("sliding_window", Json::Null),
     }
     for &(here, there) in family.numbers {
         if let Some(number) = metadata.number(&key(here))? {
@@ -209,27 +310,8 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
             if wide { needed("embedding_length")?.checked_div(heads) } else { Some(head_dim as u64) };
         set("query_pre_attn_scalar", json!(scalar));
     }
-    // What frequencies are divided by is in a tensor where it follows no other rule: see `model::decoder`.
-    let factor = metadata.number(&key("rope.scaling.factor"))?;
-    if header.tensors.iter().any(|info| info.name.starts_with("rope_factors_")) {
-        // Two tensors have the factors, and nothing else says that there are any.
-        let original = needed("rope.scaling.original_context_length")?;
-        let attention = metadata.number(&key("rope.scaling.attn_factor"))?;
-        set(
-            "rope_scaling",
-            json!({"rope_type": "longrope", "original_max_position_embeddings": original, "attention_factor": attention}),
-        );
-    } else if let Some(kind) = metadata.text(&key("rope.scaling.type"))?.filter(|&kind| kind != "none") {
-        if tensor("rope_freqs.weight").is_some() {
-            return Err(format!(
-                "stretches positions twice: by {kind:?}, and by its tensor \"rope_freqs.weight\""
-            ));
-        }
-        let original = integer("rope.scaling.original_context_length")?;
-        set(
-            "rope_scaling",
-            json!({"rope_type": kind, "factor": factor, "original_max_position_embeddings": original}),
-        );
+    if let Some(scaling) = scaling(header, family)? {
+        set("rope_scaling", scaling);
     }
     if let Some(token) = metadata.integer("tokenizer.ggml.bos_token_id")? {
         set("bos_token_id", json!(token));
@@ -237,3 +319,6 @@ fn config(header: &Header, ends: &[u64]) -> Result<Json, String> {
     set("eos_token_id", json!(ends));
     Ok(Json::Object(config))
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,6 +162,20 @@ fn byte_level(metadata: &Metadata<'_>, tokens: &[String], pre: &str) -> Result<M
     Ok(fields.as_object().cloned().unwrap_or_default())
 }
 
+/// More merges than any vocabulary comes to, and more bytes of tokens, each counted once for every place where it may be cut
+/// in two. (Gemma's 256,000 tokens come to some half a million merges.)
+const MAX_MERGES: usize = 4 << 20;
+const MAX_BYTES: usize = 256 << 20;
+
+/// A way to put a token together.
+struct Merge<'a> {
+    score: f64,
+    /// Characters of its two parts.
+    lengths: [usize; 2],
+    ids: [usize; 2],
+    texts: (&'a str, &'a str),
+}
+
 /// SentencePiece's BPE: a merge for every way to put a token together from two others, the likeliest first. (As
 /// `transformers` converts such tokenizers.)
 fn sentence_piece(
@@ -173,24 +187,37 @@ fn sentence_piece(
     let scores = metadata.needed(key, metadata.numbers(key))?;
     let vocabulary = vocabulary(tokens);
     let mut merges = Vec::new();
+    let mut bytes = 0usize;
+    let too_many = |id: usize| {
+        let found = format!("its vocabulary comes to too many merges at token {id} of {}", tokens.len());
+        format!("{found}, expected at most {MAX_MERGES}, of tokens that come to {MAX_BYTES} bytes")
+    };
     for (id, token) in tokens.iter().enumerate() {
         if kind(id) != 1.0 {
             continue;
         }
         let score = scores.get(id).copied().unwrap_or(f64::MIN);
-        let mut pairs: Vec<(usize, usize, &str, &str)> = (token.char_indices().skip(1))
-            .map(|(at, _)| token.split_at(at))
-            .filter_map(|(a, b)| Some((*vocabulary.get(a)?, *vocabulary.get(b)?, a, b)))
+        let characters = token.chars().count();
+        bytes = bytes.saturating_add(token.len().saturating_mul(characters));
+        if bytes > MAX_BYTES {
+            return Err(too_many(id));
+        }
+        let mut pairs: Vec<Merge> = (token.char_indices().skip(1).zip(1..))
+            .filter_map(|((at, _), before)| {
+                let texts = token.split_at(at);
+                let ids = [*vocabulary.get(texts.0)?, *vocabulary.get(texts.1)?];
+                Some(Merge { score, lengths: [before, characters - before], ids, texts })
+            })
             .collect();
-        pairs.sort_unstable();
-        merges.extend(pairs.into_iter().map(|(_, _, a, b)| (score, a, b)));
+        if merges.len() + pairs.len() > MAX_MERGES {
+            return Err(too_many(id));
+        }
+        pairs.sort_unstable_by_key(|pair| pair.ids);
+        merges.append(&mut pairs);
     }
-    let length = |text: &str| text.chars().count();
     // Stable: what is equal stays in the order of the vocabulary.
-    merges.sort_by(|x, y| {
-        y.0.total_cmp(&x.0).then_with(|| (length(y.1), length(y.2)).cmp(&(length(x.1), length(x.2))))
-    });
-    let merges: Vec<(&str, &str)> = merges.into_iter().map(|(_, a, b)| (a, b)).collect();
+    merges.sort_by(|x, y| y.score.total_cmp(&x.score).then_with(|| y.lengths.cmp(&x.lengths)));
+    let merges: Vec<(&str, &str)> = merges.into_iter().map(|merge| merge.texts).collect();
     let unknown = metadata.integer("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
     let unknown = usize::try_from(unknown).ok().and_then(|id| tokens.get(id));
     let space = metadata.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
@@ -212,4 +239,37 @@ fn sentence_piece(
         "decoder": {"type": "Sequence", "decoders": decoders},
     });
     Ok(fields.as_object().cloned().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::header::Value;
+    use super::*;
+
+    /// The merges of a vocabulary with these scores, or what is wrong with it.
+    fn merges(tokens: Vec<String>, scores: Vec<f64>) -> Result<Json, String> {
+        let metadata = BTreeMap::from([
+            ("tokenizer.ggml.tokens".to_owned(), Value::Texts(tokens.clone())),
+            ("tokenizer.ggml.scores".to_owned(), Value::Numbers(scores)),
+        ]);
+        let mut fields = sentence_piece(&Metadata(&metadata), &tokens, &|_| 1.0)?;
+        Ok(fields["model"]["merges"].take())
+    }
+
+    #[test]
+    fn merges_are_in_the_order_of_scores_then_lengths() {
+        let tokens = ["a", "b", "é", "ab", "éb", "aba", "abéb"].map(str::to_owned).to_vec();
+        let found = merges(tokens, vec![0.0, 0.0, 0.0, -2.0, -1.0, -3.0, -3.0]).unwrap();
+        assert_eq!(found, json!([["é", "b"], ["a", "b"], ["ab", "éb"], ["ab", "a"]]));
+    }
+
+    /// Of the tokens a, aa, aaa, … each is put together in as many ways as it is long.
+    #[test]
+    fn a_vocabulary_of_too_many_merges_is_refused() {
+        let repeated = |count: usize| (1..=count).map(|n| "a".repeat(n)).collect::<Vec<_>>();
+        assert_eq!(merges(repeated(20), vec![0.0; 20]).unwrap().as_array().map(Vec::len), Some(190));
+        // (Half a million merges in a message help nobody.)
+        let problem = merges(repeated(1000), vec![0.0; 1000]).map(drop).unwrap_err();
+        assert!(problem.contains("comes to too many merges at token 929 of 1000"), "{problem}");
+    }
 }

@@ -256,3 +256,52 @@ fn odd_tokenizers_give_errors_and_no_panics() {
         }
     }
 }
+
+#[test]
+fn steps_that_make_a_text_too_long_are_refused() {
+    let replace =
+        |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let double = replace(json!({"String": "a"}), "aa");
+    let sequence =
+        |name: &str, step: &Value, count| json!({"type": "Sequence", name: vec![step.clone(); count]});
+    let changed = |part: &str, value: Value| {
+        let mut json = byte_fallback(&["▁"]);
+        json[part] = value;
+        with_config(&json, &json!({}))
+    };
+    let mut untyped = double.clone();
+    untyped.as_object_mut().unwrap().remove("type");
+    let nothing = replace(json!({"String": ""}), "a");
+    let expression = replace(json!({"Regex": "(?=a)"}), "a");
+    let bytes =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    for (part, within, step) in [
+        ("normalizer", "normalizers", &double),
+        ("normalizer", "normalizers", &untyped),
+        ("normalizer", "normalizers", &nothing),
+        ("normalizer", "normalizers", &expression),
+        ("normalizer", "normalizers", &json!({"type": "ByteLevel"})),
+        ("normalizer", "normalizers", &json!({"type": "Prepend", "prepend": "▁"})),
+        ("pre_tokenizer", "pretokenizers", &bytes),
+        ("decoder", "decoders", &double),
+        ("decoder", "decoders", &nothing),
+        ("decoder", "decoders", &json!({"type": "BPEDecoder", "suffix": ""})),
+    ] {
+        let found = problem(changed(part, sequence(within, step, 40)));
+        assert!(found.contains("times as long, expected at most 64"), "{step}: {found}");
+        // In sequences of sequences they are as many.
+        let nested = sequence(within, &sequence(within, step, 5), 8);
+        assert_eq!(problem(changed(part, nested)).split(": ").last(), found.split(": ").last());
+    }
+    let two = sequence("normalizers", &double, 2);
+    assert!(changed("normalizer", two).unwrap().encode("a", false).is_ok());
+    // What the parts do together counts, and so does a text that is taken a hundred times.
+    let mut json = byte_fallback(&["▁"]);
+    json["normalizer"] = sequence("normalizers", &double, 6);
+    with_config(&json, &json!({})).unwrap();
+    json["pre_tokenizer"] = bytes;
+    assert!(problem(with_config(&json, &json!({}))).contains("128 times"));
+    let mut json = byte_level(&[]);
+    json["post_processor"]["single"] = json!(vec![json!({"Sequence": {"id": "A", "type_id": 0}}); 100]);
+    assert!(problem(with_config(&json, &json!({}))).contains("200 times"));
+}

@@ -252,3 +252,66 @@ impl Target {
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Config, locate};
+    use crate::quantize::QUANTIZERS;
+    use safetensors::{SafeTensors, serialize, tensor::TensorView};
+
+    /// A tiny model with a tokenizer, and a tensor more; the error if it has one that cannot be written to `out`.
+    fn write(model: &str, more: (&str, Dtype, &[usize]), out: &str) -> (tempfile::TempDir, Result<()>) {
+        let tiny = |model: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(model);
+        let directory = tempfile::tempdir().unwrap();
+        for (model, file) in
+            [(model, "config.json"), ("llama", "tokenizer.json"), ("llama", "tokenizer_config.json")]
+        {
+            std::fs::copy(tiny(model).join(file), directory.path().join(file)).unwrap();
+        }
+        let file = std::fs::read(tiny(model).join("model.safetensors")).unwrap();
+        let (name, dtype, shape) = more;
+        let bytes = vec![0x3a; shape.iter().product::<usize>() * dtype.bitsize() / 8];
+        let mut all = SafeTensors::deserialize(&file).unwrap().tensors();
+        all.retain(|(other, _)| other != name);
+        all.push((name.to_owned(), TensorView::new(dtype, shape.to_vec(), &bytes).unwrap()));
+        std::fs::write(directory.path().join("model.safetensors"), serialize(all, None).unwrap()).unwrap();
+        let written = write_to(directory.path(), &directory.path().join(out));
+        (directory, written)
+    }
+
+    fn write_to(model: &Path, out: &Path) -> Result<()> {
+        let source = locate(model.to_str().unwrap())?;
+        let checkpoint = Checkpoint::of(&source)?;
+        let model = Description { name: "tiny", directory: &source.directory, checkpoint: &checkpoint };
+        let settings =
+            Settings { quantizer: QUANTIZERS[0], bits: 4, states: None, group: 8, symmetric: false };
+        let mut watch = Watch { progress: &mut |_| {}, interrupted: &|| false };
+        let mut recipe = Recipe::plain(settings);
+        match out.extension() {
+            Some(_) => {
+                let kind = gguf::Type::named("f16").unwrap();
+                kind.write(&model, &mut recipe, (out, false), &mut watch).map(drop)
+            }
+            None => LAYOUTS[0].write(&model, &mut recipe, (out, false), &mut watch).map(drop),
+        }
+    }
+
+    /// Whoever reads a GGUF file uses an output matrix that is there, also one that the model does not read.
+    #[test]
+    fn a_tied_model_stays_tied_in_gguf() {
+        let config = |directory: &Path, file: &str| {
+            let source = locate(directory.join(file).to_str().unwrap()).unwrap();
+            (Config::open(&source.directory).unwrap(), Checkpoint::of(&source).unwrap())
+        };
+        let tied = "llama-gqa-llama3";
+        let source = locate(&format!("{}/tests/data/tiny/{tied}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let vocab = Config::open(&source.directory).unwrap().vocab_size;
+        let (directory, written) = write(tied, ("lm_head.weight", Dtype::F16, &[vocab, 64]), "out.gguf");
+        written.unwrap();
+        let (config, checkpoint) = config(directory.path(), "out.gguf");
+        assert!(config.tie_word_embeddings);
+        assert!(checkpoint.get("lm_head.weight").is_none());
+        assert!(checkpoint.get("model.embed_tokens.weight").is_some());
+    }
+}

@@ -118,7 +118,9 @@ impl Stored {
     pub fn loss(&self, model: &Checkpoint) -> Result<Loss> {
         let mut loss = Loss::default();
         let Stored::Other(other) = self else { return Ok(loss) };
-        for info in other.checkpoint.tensors().filter(|info| info.shape.len() == 2) {
+        // An empty one may claim any number of rows.
+        let matrices = other.checkpoint.tensors().filter(|info| info.shape.len() == 2 && info.elements > 0);
+        for info in matrices {
             let Some(mine) = model.get(&info.name).filter(|mine| mine.shape == info.shape) else { continue };
             let pair =
                 [model.tensor(&mine.name, &mine.shape)?, other.checkpoint.tensor(&info.name, &info.shape)?];
@@ -449,5 +451,14 @@ mod tests {
         check("llama", &none, &ignored).unwrap();
         // The embedding is the output matrix, in both.
         check("qwen2", &none, &[("lm_head.weight", &[8, 8], 1.0)]).unwrap();
+    }
+
+    #[test]
+    fn empty_matrices_have_no_rows_to_read() {
+        let directory = edited("llama", &json!({}), &[("empty.weight", &[1 << 40, 0], 0.0)]);
+        let source = locate(directory.path().to_str().unwrap()).unwrap();
+        let stored = Stored::named(directory.path().to_str().unwrap()).unwrap().unwrap();
+        let loss = stored.loss(&Checkpoint::of(&source).unwrap()).unwrap();
+        assert!(loss.error == 0.0 && loss.power > 0.0);
     }
 }

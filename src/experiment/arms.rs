@@ -139,13 +139,7 @@ impl Arm {
 /// # Errors
 /// When an arm's weights cannot be read.
 pub fn infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Result<Vec<ArmInfo>> {
-    let shapes: Vec<(&str, usize, usize)> = checkpoint
-        .tensors()
-        .filter_map(|info| match info.shape[..] {
-            [rows, cols] => Some((info.name.as_str(), rows, cols)),
-            _ => None,
-        })
-        .collect();
+    let shapes = matrices(checkpoint);
     let weights: f64 = shapes.iter().map(|(_, rows, cols)| (rows * cols) as f64).sum();
     let infos = arms.iter().zip(engine.arms()).map(|(arm, loaded)| {
         let bits = |name: &str, rows, cols| match &arm.treatment {
@@ -182,6 +176,17 @@ pub fn infos(arms: &[Arm], engine: &Engine, checkpoint: &Checkpoint) -> Result<V
         })
     });
     infos.collect()
+}
+
+/// Names, rows and columns.
+fn matrices(checkpoint: &Checkpoint) -> Vec<(&str, usize, usize)> {
+    // An empty one may claim any number of rows.
+    let all = checkpoint.tensors().filter(|info| info.elements > 0);
+    all.filter_map(|info| match info.shape[..] {
+        [rows, cols] => Some((info.name.as_str(), rows, cols)),
+        _ => None,
+    })
+    .collect()
 }
 
 /// Different numbers of a tensor as 16-bit floats.
@@ -247,6 +252,17 @@ mod tests {
         for bad in [&["f16"][..], &["f16", "q5000"], &["f16", "f16"], &["f16", ""], &["f16", "q4", "q4:32"]] {
             assert_eq!(names(bad, true).unwrap_err().exit_code(), 2, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn empty_matrices_are_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.safetensors");
+        let header = r#"{"empty.weight":{"dtype":"F16","shape":[1099511627776,0],"data_offsets":[0,0]},
+            "w":{"dtype":"F16","shape":[1,1],"data_offsets":[0,2]}}"#;
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0, 0]].concat();
+        std::fs::write(&path, file).unwrap();
+        assert_eq!(matrices(&Checkpoint::open(&path).unwrap()), [("w", 1, 1)]);
     }
 
     #[test]

@@ -142,9 +142,7 @@ impl Journal {
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         if let Some(data) = self.done.get(unit) {
-            return T::deserialize(data).map_err(|e| {
-                Error::file(&self.path, format!("unit {unit:?} is damaged: {e}; delete the file"))
-            });
+            return T::deserialize(data).map_err(|e| self.damaged(unit, &e.to_string()));
         }
         let started = Instant::now();
         let value = work()?;
@@ -157,6 +155,11 @@ impl Journal {
         self.write(&line)?;
         // Through the same text as after an interruption, so that both give the same results.
         T::deserialize(&line.data).map_err(bad)
+    }
+
+    /// Says that what a unit gave is not what its work gives.
+    pub fn damaged(&self, unit: &str, problem: &str) -> Error {
+        Error::file(&self.path, format!("unit {unit:?} is damaged: {problem}; delete the file"))
     }
 
     fn write(&mut self, line: &impl Serialize) -> Result<()> {

@@ -99,6 +99,18 @@ pub struct Found {
     pub attention: Vec<(usize, Vec<AttentionDrift>)>,
 }
 
+impl Predicted {
+    /// What is wrong with the predictions of a text of so many tokens by so many arms.
+    fn misfit(&self, arms: usize, tokens: usize) -> Option<String> {
+        if self.arms.len() != arms {
+            return Some(format!("a text has {} arms, expected {arms}", self.arms.len()));
+        }
+        let mut lengths = self.arms.iter().map(Vec::len).chain([self.reference.len()]);
+        let found = lengths.find(|&found| found != tokens)?;
+        Some(format!("a text has {found} tokens, expected {tokens}"))
+    }
+}
+
 impl Plan {
     /// Questions (and texts) that the run goes through, for its progress.
     pub fn work(&self) -> u64 {
@@ -158,15 +170,19 @@ impl Run<'_> {
             found.replies.push(replies);
         }
         self.predict(&mut found)?;
+        let lengths: Vec<usize> = found.targets.iter().map(Vec::len).collect();
+        self.expect_predicted("predict", &found.predicted, &lengths)?;
         if let Some(mode) = self.plan.modes.iter().position(|&mode| mode == Mode::Thought) {
             let replies = std::mem::take(&mut found.replies[mode]);
             found.own = self.predict_own(&replies, &found)?;
             for arm in self.plan.asked() {
                 let numbers = spread(self.plan.questions.len(), CROSSED);
                 let crossed = self.cross(arm, &numbers, &replies)?;
+                self.expect(&self.unit("cross", arm), "questions", crossed.len(), numbers.len())?;
                 found.crossed.push((arm, numbers, crossed));
                 let numbers = spread(self.plan.questions.len(), INFORMED);
                 let informed = self.inform(arm, &numbers, &replies)?;
+                self.expect(&self.unit("inform", arm), "questions", informed.len(), numbers.len())?;
                 found.informed.push((arm, numbers, informed));
             }
             found.replies[mode] = replies;
@@ -175,6 +191,28 @@ impl Run<'_> {
             found.attention.push((arm, self.attend(arm)?));
         }
         Ok(found)
+    }
+
+    fn unit(&self, what: &str, arm: usize) -> String {
+        format!("{what}/{}", self.plan.arms[arm].name)
+    }
+
+    /// Refuses a unit that has not as many of something as its work gives: what a journal says of one question must not be
+    /// taken for another's.
+    fn expect(&self, unit: &str, what: &str, found: usize, expected: usize) -> Result<()> {
+        match found == expected {
+            true => Ok(()),
+            false => Err(self.journal.damaged(unit, &format!("it has {found} {what}, expected {expected}"))),
+        }
+    }
+
+    /// The same for predictions of texts of so many tokens each.
+    fn expect_predicted(&self, unit: &str, predicted: &[Predicted], lengths: &[usize]) -> Result<()> {
+        self.expect(unit, "texts", predicted.len(), lengths.len())?;
+        match predicted.iter().zip(lengths).find_map(|(text, &n)| text.misfit(self.plan.arms.len(), n)) {
+            Some(problem) => Err(self.journal.damaged(unit, &problem)),
+            None => Ok(()),
+        }
     }
 
     fn check_interrupt(&self) -> Result<()> {
@@ -195,7 +233,9 @@ impl Run<'_> {
                 generate(engine, plan, prompter, interrupted, mode, &prompts, plan.max_tokens)
             });
             self.check_interrupt()?;
-            replies.extend(written?);
+            let written = written?;
+            self.expect(&unit, "replies", written.len(), questions.len())?;
+            replies.extend(written);
             (self.progress)(questions.len() as u64);
         }
         Ok(replies)
@@ -249,7 +289,8 @@ impl Run<'_> {
         let numbers: Vec<usize> = (0..self.plan.questions.len()).filter(differs).collect();
         for (chunk, numbers) in numbers.chunks(CHUNK).enumerate() {
             let (engine, plan, prompter) = (&mut *self.engine, self.plan, self.prompter);
-            let predicted = self.journal.unit(&format!("own/{chunk}"), || {
+            let unit = format!("own/{chunk}");
+            let predicted = self.journal.unit(&unit, || {
                 let text = |&q: &usize| -> Result<Text> {
                     let mut tokens = prompter.encode(&prompter.text(&plan.questions[q], Mode::Thought)?)?;
                     let from = tokens.len();
@@ -259,6 +300,8 @@ impl Run<'_> {
                 compare(engine, &numbers.iter().map(text).collect::<Result<Vec<_>>>()?)
             })?;
             self.check_interrupt()?;
+            let lengths: Vec<usize> = numbers.iter().map(|&q| replies[0][q].tokens.len()).collect();
+            self.expect_predicted(&unit, &predicted, &lengths)?;
             numbers.iter().zip(predicted).for_each(|(&q, predicted)| own[q] = Some(predicted));
         }
         Ok(own)
@@ -541,10 +584,88 @@ fn generate(
 #[cfg(test)]
 mod tests {
     use super::super::arms::arms;
-    use super::super::tasks::{Split, Task};
+    use super::super::journal::Header;
+    use super::super::tasks::{Split, TASKS, Task};
     use super::*;
-    use crate::checkpoint::{Config, shipped};
+    use crate::checkpoint::{Checkpoint, Config, locate, shipped};
+    use crate::cpu::Cpu;
+    use crate::engine::OpenOptions;
+    use crate::model::Weights;
     use crate::text::Tokenizer;
+    use serde_json::{Value, json};
+
+    /// What a run says that goes on from a journal with these units, none of which it has to do.
+    fn resumed(units: &[(&str, Value)]) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.jsonl");
+        let header = Header {
+            journal: "test 1".to_owned(),
+            date: String::new(),
+            hash: String::new(),
+            plan: Value::Null,
+        };
+        let units = units.iter().map(|(unit, data)| json!({"unit": unit, "seconds": 0.1, "data": data}));
+        let lines: Vec<String> =
+            [json!(header)].into_iter().chain(units).map(|line| format!("{line}\n")).collect();
+        std::fs::write(&path, lines.concat()).unwrap();
+        let source = locate(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama")).unwrap();
+        let checkpoint = Checkpoint::of(&source).unwrap();
+        let options =
+            OpenOptions { weights: Weights::F16, context: Some(32), sequences: 1, progress: &mut |_| {} };
+        let mut engine = Engine::open(&source, &checkpoint, Box::new(Cpu::new()), options).unwrap();
+        let vocabulary = Config::open(&source.directory).unwrap().vocab_size;
+        let tokenizer = Tokenizer::open(&source.directory, vocabulary).unwrap();
+        let questions = TASKS[0].generate(1, 2, 1, Split::Test).unwrap();
+        let prompter = Prompter::new(&tokenizer, &questions).unwrap();
+        let plan = Plan {
+            arms: arms(&["f16".to_owned(), "q4".to_owned()], false, true).unwrap(),
+            questions,
+            modes: vec![Mode::Direct],
+            text: Some(("text".to_owned(), vec![5, 6, 7, 8, 9])),
+            window: 3,
+            max_tokens: 4,
+            end: Vec::new(),
+            closing: None,
+        };
+        let run = Run {
+            plan: &plan,
+            engine: &mut engine,
+            prompter: &prompter,
+            journal: &mut Journal::open(&path, header).unwrap(),
+            progress: &mut |_| {},
+            interrupted: &|| false,
+        };
+        run.all().map_or_else(|e| e.to_string(), |_| "done".to_owned())
+    }
+
+    /// Somebody's edit must not be taken for what another question gave, nor end in a panic.
+    #[test]
+    fn units_of_another_size_are_damaged() {
+        let reply = json!({"text": "7", "tokens": [5], "cut": false});
+        let text = |arms: usize, tokens: usize| {
+            let tokens = vec![[0.5; 3]; tokens];
+            json!({"reference": tokens, "arms": vec![tokens; arms]})
+        };
+        let run = |replies: usize, predicted: Vec<Value>| {
+            let replies = json!(vec![&reply; replies]);
+            let written = ["f16", "q4:32", "f16-again"].map(|arm| format!("write/{arm}/direct/0"));
+            let mut units: Vec<(&str, Value)> =
+                written.iter().map(|unit| (&**unit, replies.clone())).collect();
+            units.extend([("predict/0", json!(predicted)), ("attention/q4:32", json!([]))]);
+            resumed(&units)
+        };
+        let whole = || vec![text(3, 2), text(3, 1)];
+        assert_eq!(run(2, whole()), "done");
+        for (found, expected) in [
+            (run(0, whole()), "unit \"write/f16/direct/0\" is damaged: it has 0 replies, expected 2; delete"),
+            (run(3, whole()), "it has 3 replies, expected 2"),
+            (run(2, vec![text(3, 2)]), "unit \"predict\" is damaged: it has 1 texts, expected 2"),
+            (run(2, vec![text(0, 2), text(3, 1)]), "a text has 0 arms, expected 3"),
+            (run(2, vec![text(3, 2), text(3, 2)]), "a text has 2 tokens, expected 1"),
+        ] {
+            assert!(found.contains("journal.jsonl") && found.contains(expected), "{found}");
+        }
+    }
 
     /// A thought that is too long is clipped to the longest beginning that leaves room for an answer, whichever of the
     /// prompts it follows; one that fits is left as it is.

@@ -77,6 +77,15 @@ struct Measured {
     reference_exact: Vec<bool>,
 }
 
+impl Measured {
+    /// What is wrong with a point that is to be of so many texts.
+    fn misfit(&self, texts: usize) -> Option<String> {
+        let lengths = [self.kl.len(), self.nll.len(), self.exact.len(), self.reference_exact.len()];
+        let found = lengths.into_iter().find(|&found| found != texts)?;
+        Some(format!("it is of {found} texts, expected {texts}"))
+    }
+}
+
 impl Grid {
     /// Points of a model, the reference and the parts of its sensitivity included.
     pub fn points(&self, layers: usize, sensitivity: bool) -> usize {
@@ -168,7 +177,8 @@ impl Subject<'_> {
 
     fn measure(&mut self, unit: &str, treat: Treat, bits: f64) -> Result<Measured> {
         let (engine, checkpoint, texts) = (&mut *self.engine, self.checkpoint, self.texts);
-        let found = self.journal.unit(&format!("{}/{unit}", self.name), || {
+        let unit = format!("{}/{unit}", self.name);
+        let found = self.journal.unit(&unit, || {
             let weights = Weights { treatment: Some(treat), ..Weights::F16 };
             engine.replace_arm(1, checkpoint, &weights, &mut |_| {})?;
             let losses = &engine.arms()[1].losses;
@@ -194,6 +204,9 @@ impl Subject<'_> {
                 reference_exact: exact(&|d| d.reference_hits),
             })
         })?;
+        if let Some(problem) = found.misfit(texts.len()) {
+            return Err(self.journal.damaged(&unit, &problem));
+        }
         (self.progress)();
         match (self.interrupted)() {
             true => Err(Error::Model("interrupted; the same command goes on from here".to_owned())),
@@ -310,5 +323,20 @@ mod tests {
         let law = damage_law(&family).unwrap();
         assert!((law.a.value - 0.5).abs() < 1e-6 && (law.gamma.value - 0.8).abs() < 1e-6, "{law:?}");
         assert!(law.held_out.iter().all(|(_, measured, predicted)| (measured - predicted).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_point_of_other_texts_is_damaged() {
+        let measured = |exact: usize| Measured {
+            bits: 4.0,
+            relative_error: 0.0,
+            found_rounded: false,
+            kl: vec![0.0; 2],
+            nll: vec![0.0; 2],
+            exact: vec![true; exact],
+            reference_exact: vec![true; 2],
+        };
+        assert_eq!(measured(2).misfit(2), None);
+        assert_eq!(measured(1).misfit(2).unwrap(), "it is of 1 texts, expected 2");
     }
 }

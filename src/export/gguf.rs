@@ -98,7 +98,7 @@ impl Type {
         metadata.extend(self.general(model.name));
         metadata.extend(tokenizer(model, &config)?);
 
-        let jobs = self.jobs(model, naming, recipe, &mut summary)?;
+        let jobs = self.jobs(model, (naming, config.tie_word_embeddings), recipe, &mut summary)?;
         recipe.plan(jobs.iter().filter(|job| job.settings.is_some()).map(|job| job.info.name.as_str()));
         let mut stored: Vec<Stored> = jobs.iter().map(|job| job.stored.clone()).collect();
         let factors = rope_factors(config.rope);
@@ -153,7 +153,7 @@ impl Type {
     fn jobs<'a>(
         &self,
         model: &Description<'a>,
-        naming: Naming,
+        (naming, tied): (Naming, bool),
         recipe: &Recipe<'_>,
         summary: &mut Summary,
     ) -> Result<Vec<Job<'a>>> {
@@ -162,6 +162,10 @@ impl Type {
             let Some(name) = naming.stored_name(&info.name) else {
                 return Err(Error::tensor(&info.name, "has no name in GGUF files of this architecture"));
             };
+            // Whoever reads such a file takes an output matrix that is there, and not the embedding.
+            if tied && name.starts_with("output.") {
+                continue;
+            }
             let cols = info.shape.last().copied().unwrap_or(1);
             let own = recipe.stored.get(&info.name).map(|stored| stored.bits);
             let own = own.filter(|&bits| self.codes.is_none_or(|(usual, _)| usual != bits));

@@ -28,6 +28,7 @@ pub use summary::{Kind, Summary};
 
 use crate::checkpoint::{Checkpoint, Dtype, Encoding, TensorInfo};
 use crate::error::{Error, Result};
+use crate::model::is_buffer;
 use crate::quantize::{Coded, Flaw, Zeros};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -125,29 +126,41 @@ enum Use {
 }
 
 impl Use {
-    fn of(info: &TensorInfo) -> Use {
+    fn of(info: &TensorInfo) -> Result<Use> {
         let name = info.name.as_str();
-        let buffers = [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias"];
-        let readable = matches!(
-            info.encoding,
-            Encoding::Plain(Dtype::F32 | Dtype::F16 | Dtype::BF16)
-                | Encoding::Blocks(_)
-                | Encoding::Packed(_)
-        );
-        if !readable || buffers.iter().any(|end| name.ends_with(end)) {
-            return Use::Drop;
+        if is_buffer(name) {
+            return Ok(Use::Drop);
         }
-        let [_, _] = info.shape[..] else { return Use::Copy };
+        match info.encoding {
+            Encoding::Blocks(_) | Encoding::Packed(_) => {}
+            Encoding::Plain(Dtype::F32 | Dtype::F16 | Dtype::BF16) => {}
+            // Counters and masks; weights would be missed.
+            Encoding::Plain(dtype) if is_whole(dtype) && !name.ends_with(".weight") => return Ok(Use::Drop),
+            _ => {
+                let problem = format!("is stored as {}, expected F32, F16 or BF16", info.encoding);
+                return Err(Error::tensor(name, problem));
+            }
+        }
+        if info.elements == 0 {
+            return Err(Error::tensor(name, format!("has shape {:?}: it is empty", info.shape)));
+        }
+        let [_, _] = info.shape[..] else { return Ok(Use::Copy) };
         let in_layer = name.split('.').any(numbered) && name.ends_with(".weight");
         let router = name.ends_with(".gate.weight") || name.ends_with(".router.weight");
-        if in_layer && !router { Use::Quantize } else { Use::Keep }
+        Ok(if in_layer && !router { Use::Quantize } else { Use::Keep })
     }
+}
+
+/// Whether numbers of that type are whole.
+fn is_whole(dtype: Dtype) -> bool {
+    use Dtype::{BOOL, I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(dtype, BOOL | I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
 }
 
 /// The tensors of a model to be written, in alphabetical order, with what is done with each.
 ///
 /// # Errors
-/// When there is no matrix to quantize, or the weights are codes already.
+/// When there is no matrix to quantize, the weights are codes already, or one cannot be read.
 fn tensors(checkpoint: &Checkpoint) -> Result<Vec<(&TensorInfo, Use)>> {
     if let Some(info) = checkpoint.tensors().find(|info| info.encoding.has_codes() && info.shape.len() == 2) {
         let problem = format!(
@@ -156,7 +169,8 @@ fn tensors(checkpoint: &Checkpoint) -> Result<Vec<(&TensorInfo, Use)>> {
         );
         return Err(Error::tensor(&info.name, problem));
     }
-    let all: Vec<(&TensorInfo, Use)> = checkpoint.tensors().map(|info| (info, Use::of(info))).collect();
+    let all = checkpoint.tensors().map(|info| Ok((info, Use::of(info)?)));
+    let all = all.collect::<Result<Vec<_>>>()?;
     match all.iter().any(|(_, of)| *of == Use::Quantize) {
         true => Ok(all.into_iter().filter(|(_, of)| *of != Use::Drop).collect()),
         false => {
@@ -168,7 +182,7 @@ fn tensors(checkpoint: &Checkpoint) -> Result<Vec<(&TensorInfo, Use)>> {
 /// The names of the matrices that can become codes.
 ///
 /// # Errors
-/// When there are none, or the weights are codes already.
+/// When there are none, the weights are codes already, or one cannot be read.
 pub fn matrices(checkpoint: &Checkpoint) -> Result<Vec<String>> {
     let all = tensors(checkpoint)?.into_iter().filter(|(_, of)| *of == Use::Quantize);
     Ok(all.map(|(info, _)| info.name.clone()).collect())
@@ -251,4 +265,91 @@ impl Target {
 /// The name of a path without directories.
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Config, locate};
+    use crate::quantize::QUANTIZERS;
+    use safetensors::{SafeTensors, serialize, tensor::TensorView};
+
+    /// A tiny model with a tokenizer, and a tensor more; the error if it has one that cannot be written to `out`.
+    fn write(model: &str, more: (&str, Dtype, &[usize]), out: &str) -> (tempfile::TempDir, Result<()>) {
+        let tiny = |model: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(model);
+        let directory = tempfile::tempdir().unwrap();
+        for (model, file) in
+            [(model, "config.json"), ("llama", "tokenizer.json"), ("llama", "tokenizer_config.json")]
+        {
+            std::fs::copy(tiny(model).join(file), directory.path().join(file)).unwrap();
+        }
+        let file = std::fs::read(tiny(model).join("model.safetensors")).unwrap();
+        let (name, dtype, shape) = more;
+        let bytes = vec![0x3a; shape.iter().product::<usize>() * dtype.bitsize() / 8];
+        let mut all = SafeTensors::deserialize(&file).unwrap().tensors();
+        all.retain(|(other, _)| other != name);
+        all.push((name.to_owned(), TensorView::new(dtype, shape.to_vec(), &bytes).unwrap()));
+        std::fs::write(directory.path().join("model.safetensors"), serialize(all, None).unwrap()).unwrap();
+        let written = write_to(directory.path(), &directory.path().join(out));
+        (directory, written)
+    }
+
+    fn write_to(model: &Path, out: &Path) -> Result<()> {
+        let source = locate(model.to_str().unwrap())?;
+        let checkpoint = Checkpoint::of(&source)?;
+        let model = Description { name: "tiny", directory: &source.directory, checkpoint: &checkpoint };
+        let settings =
+            Settings { quantizer: QUANTIZERS[0], bits: 4, states: None, group: 8, symmetric: false };
+        let mut watch = Watch { progress: &mut |_| {}, interrupted: &|| false };
+        let mut recipe = Recipe::plain(settings);
+        match out.extension() {
+            Some(_) => {
+                let kind = gguf::Type::named("f16").unwrap();
+                kind.write(&model, &mut recipe, (out, false), &mut watch).map(drop)
+            }
+            None => LAYOUTS[0].write(&model, &mut recipe, (out, false), &mut watch).map(drop),
+        }
+    }
+
+    /// Whoever reads a GGUF file uses an output matrix that is there, also one that the model does not read.
+    #[test]
+    fn a_tied_model_stays_tied_in_gguf() {
+        let config = |directory: &Path, file: &str| {
+            let source = locate(directory.join(file).to_str().unwrap()).unwrap();
+            (Config::open(&source.directory).unwrap(), Checkpoint::of(&source).unwrap())
+        };
+        let tied = "llama-gqa-llama3";
+        let source = locate(&format!("{}/tests/data/tiny/{tied}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let vocab = Config::open(&source.directory).unwrap().vocab_size;
+        let (directory, written) = write(tied, ("lm_head.weight", Dtype::F16, &[vocab, 64]), "out.gguf");
+        written.unwrap();
+        let (config, checkpoint) = config(directory.path(), "out.gguf");
+        assert!(config.tie_word_embeddings);
+        assert!(checkpoint.get("lm_head.weight").is_none());
+        assert!(checkpoint.get("model.embed_tokens.weight").is_some());
+    }
+
+    /// What cannot be written is not left out, where the model may need it.
+    #[test]
+    fn tensors_that_cannot_be_written_are_named() {
+        for out in ["out", "out.gguf"] {
+            for (name, dtype, shape, problem) in [
+                ("model.layers.0.mlp.up_proj.weight", Dtype::F64, &[8, 8][..], "is stored as F64"),
+                ("model.layers.0.mlp.up_proj.weight", Dtype::I8, &[8, 8], "is stored as I8"),
+                ("model.norm.weight", Dtype::F8_E4M3, &[8], "is stored as F8_E4M3"),
+                ("model.layers.0.extra.weight", Dtype::F16, &[5, 0], "has shape [5, 0]: it is empty"),
+                ("extra", Dtype::F32, &[1 << 40, 0], "has shape [1099511627776, 0]: it is empty"),
+            ] {
+                let error = write("llama", (name, dtype, shape), out).1.unwrap_err().to_string();
+                assert!(error.contains(name) && error.contains(problem), "{out}: {error}");
+            }
+            for (name, dtype) in [
+                ("model.layers.0.self_attn.rotary_emb.inv_freq", Dtype::F64),
+                ("model.layers.0.attn.bias", Dtype::BOOL),
+                ("model.embed_tokens.position_ids", Dtype::I64),
+            ] {
+                write("llama", (name, dtype, &[4]), out).1.unwrap_or_else(|e| panic!("{out} {name}: {e}"));
+            }
+        }
+    }
 }

@@ -51,17 +51,21 @@ impl Place {
     /// When the system refuses; what was there before is still there then.
     pub fn finish(self) -> Result<()> {
         let old = self.temporary.with_extension("old");
-        let there = self.target.symlink_metadata().is_ok();
-        if there {
+        // A file takes another's place at once. A directory cannot: what is there goes away first.
+        let there = self.target.symlink_metadata();
+        let aside = there.is_ok_and(|there| there.is_dir() || self.temporary.is_dir());
+        if aside {
             fs::rename(&self.target, &old).map_err(|e| Error::io(&self.target, e))?;
         }
         if let Err(e) = fs::rename(&self.temporary, &self.target) {
-            if there {
+            if aside {
                 let _ = fs::rename(&old, &self.target);
             }
             return Err(Error::io(&self.target, e));
         }
-        remove(&old);
+        if aside {
+            remove(&old);
+        }
         Ok(())
     }
 }
@@ -100,5 +104,40 @@ fn replaceable(target: &Path) -> Result<()> {
             "{}: is not replaced: expected a directory with a config.json and no directories in it",
             target.display()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_the_place_of_another_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out.gguf");
+        fs::write(&target, "old").unwrap();
+        let place = Place::new(&target, true).unwrap();
+        fs::write(place.path(), "new").unwrap();
+        // What is there cannot be moved aside.
+        let aside = place.path().with_extension("old");
+        fs::create_dir(&aside).unwrap();
+        place.finish().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert!(aside.is_dir());
+    }
+
+    #[test]
+    fn a_directory_takes_the_place_of_another_and_of_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("out");
+        fs::write(&target, "a file").unwrap();
+        for number in ["1", "2"] {
+            let place = Place::new(&target, true).unwrap();
+            fs::create_dir(place.path()).unwrap();
+            fs::write(place.path().join("config.json"), number).unwrap();
+            place.finish().unwrap();
+            assert_eq!(fs::read_to_string(target.join("config.json")).unwrap(), number);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
     }
 }

@@ -179,7 +179,7 @@ fn rope_of(c: &Config, window: Option<usize>) -> Rope {
 }
 
 /// By the name in a configuration, which has been checked to be one that the architecture knows.
-fn activation(name: &str) -> Activation {
+pub fn activation(name: &str) -> Activation {
     match name {
         "gelu" => Activation::Gelu,
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Activation::GeluTanh,

@@ -21,6 +21,7 @@ mod rope;
 mod smollm3;
 mod stablelm;
 
+pub use design::activation;
 pub use loader::{Loader, Treat, Weights};
 pub use rope::factors as rope_factors;
 
@@ -72,6 +73,11 @@ pub fn architecture(config: &Config) -> Result<&'static Architecture> {
             names.join(" or ")
         ))
     })
+}
+
+/// Whether a tensor is a mask or a table that other programs keep, and that is computed here.
+pub fn is_buffer(name: &str) -> bool {
+    [".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias"].iter().any(|end| name.ends_with(end))
 }
 
 /// The cache of one layer.

@@ -17,7 +17,7 @@ const MAX_FILE: u64 = 256 << 20;
 
 /// How many times as long as it was a text may become before it is cut into tokens, or after it is put together again. Llama's
 /// tokenizers come to 12: a space becomes three bytes, and one is put before the text.
-const MAX_GROWTH: f64 = 64.0;
+const MAX_GROWTH: f64 = 1024.0;
 
 /// What is done to a text before and after a tokenizer's model, as the library reads it: each step is written back with its
 /// type and in full, however the file spells it.

@@ -288,20 +288,20 @@ fn steps_that_make_a_text_too_long_are_refused() {
         ("decoder", "decoders", &json!({"type": "BPEDecoder", "suffix": ""})),
     ] {
         let found = problem(changed(part, sequence(within, step, 40)));
-        assert!(found.contains("times as long, expected at most 64"), "{step}: {found}");
+        assert!(found.contains("times as long, expected at most 1024"), "{step}: {found}");
         // In sequences of sequences they are as many.
         let nested = sequence(within, &sequence(within, step, 5), 8);
         assert_eq!(problem(changed(part, nested)).split(": ").last(), found.split(": ").last());
     }
     let two = sequence("normalizers", &double, 2);
     assert!(changed("normalizer", two).unwrap().encode("a", false).is_ok());
-    // What the parts do together counts, and so does a text that is taken a hundred times.
+    // What the parts do together counts, and so does a text that is taken a thousand times.
     let mut json = byte_fallback(&["▁"]);
-    json["normalizer"] = sequence("normalizers", &double, 6);
+    json["normalizer"] = sequence("normalizers", &double, 10);
     with_config(&json, &json!({})).unwrap();
     json["pre_tokenizer"] = bytes;
-    assert!(problem(with_config(&json, &json!({}))).contains("128 times"));
+    assert!(problem(with_config(&json, &json!({}))).contains("2048 times"));
     let mut json = byte_level(&[]);
-    json["post_processor"]["single"] = json!(vec![json!({"Sequence": {"id": "A", "type_id": 0}}); 100]);
-    assert!(problem(with_config(&json, &json!({}))).contains("200 times"));
+    json["post_processor"]["single"] = json!(vec![json!({"Sequence": {"id": "A", "type_id": 0}}); 1000]);
+    assert!(problem(with_config(&json, &json!({}))).contains("2000 times"));
 }

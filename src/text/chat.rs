@@ -1,11 +1,14 @@
 //! Chat templates: the Jinja source that a model comes with, rendered over a conversation.
 //!
-//! A template is a program from outside. It runs with a budget of steps and of output, on a stack
-//! of its own that is deep enough for whatever it can build within that budget.
+//! A template is a program from outside. It runs with a budget of steps, time, memory and output, on a
+//! stack of its own that is deep enough for whatever it can build within that budget.
+
+mod limits;
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Kwargs, Value};
@@ -16,13 +19,12 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 use crate::error::{Error, Result};
 
 /// Template sources in use have less than 50 KB.
-const MAX_SOURCE: usize = 256 << 10;
+const MAX_SOURCE: usize = 128 << 10;
 const MAX_OUTPUT: usize = 16 << 20;
 /// A template in use takes some 20 to 100 steps per message.
-const MAX_STEPS: u64 = 1_000_000;
+const MAX_STEPS: u64 = 250_000;
 const MAX_RECURSION: usize = 100;
 const MAX_INDENT: usize = 32;
-const STACK: usize = 256 << 20;
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,7 +45,7 @@ impl Message {
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     specials: BTreeMap<String, String>,
 }
 
@@ -61,27 +63,30 @@ impl ChatTemplate {
         environment.set_lstrip_blocks(true);
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_fuel(Some(MAX_STEPS));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        limits::bound(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
         let source = without_generation_tags(source);
-        on_deep_stack(|| {
+        let environment = limits::run(move || {
             let added = environment.add_template_owned("chat", source);
-            added.map_err(|e| Error::Model(format!("the chat template is not valid: {}", line(&e))))
-        })??;
-        Ok(ChatTemplate { environment, specials })
+            added
+                .map(|()| Arc::new(environment))
+                .map_err(|e| format!("the chat template is not valid: {}", line(&e)))
+        })?;
+        Ok(ChatTemplate { environment: environment.map_err(Error::Model)?, specials })
     }
 
     /// The prompt for `messages`; with `add_generation_prompt`, up to where the model's answer begins.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        on_deep_stack(|| {
-            let context = context! {
-                messages, add_generation_prompt, tools => (), documents => (),
-                ..Value::from_serialize(&self.specials)
-            };
+        let environment = Arc::clone(&self.environment);
+        let context = context! {
+            messages, add_generation_prompt, tools => (), documents => (),
+            ..Value::from_serialize(&self.specials)
+        };
+        limits::run(move || {
             let mut output = Bounded(Vec::new());
-            let template = self.environment.get_template("chat");
+            let template = environment.get_template("chat");
             // Errors hold values of the template: they too have to be dropped on the deep stack.
             template
                 .and_then(|t| t.render_captured_to(context, &mut output).map(|_| ()))
@@ -100,18 +105,6 @@ fn failure(e: &JinjaError) -> String {
         (_, ErrorKind::WriteFailure) => format!("writes more than {MAX_OUTPUT} bytes: {TOO_LONG}"),
         _ => format!("failed: {}", line(e)),
     }
-}
-
-/// Runs `work` where nesting that a template can cause (in its source, its macros, or the values it
-/// builds) cannot run out of stack.
-fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("chat template".into()).stack_size(STACK);
-        let thread = thread.spawn_scoped(scope, work);
-        let thread =
-            thread.map_err(|e| Error::Model(format!("cannot start a thread for the chat template: {e}")))?;
-        thread.join().map_err(|_| Error::Model("the chat template broke the template engine".into()))
-    })
 }
 
 /// An engine error in one line.
@@ -191,7 +184,7 @@ fn tojson(value: Value, options: Kwargs) -> Result<Value, JinjaError> {
         let problem = "tojson(ensure_ascii=true) is not supported, only false";
         return Err(JinjaError::new(ErrorKind::InvalidOperation, problem));
     }
-    let mut out = Vec::new();
+    let mut out = Bounded(Vec::new());
     let done = match indent {
         Some(n) if n > MAX_INDENT => {
             let problem = format!("tojson with an indent of {n}, expected at most {MAX_INDENT}");
@@ -206,7 +199,7 @@ fn tojson(value: Value, options: Kwargs) -> Result<Value, JinjaError> {
     };
     let bad = |e: String| JinjaError::new(ErrorKind::BadSerialization, e);
     done.map_err(|e| bad(e.to_string()))?;
-    String::from_utf8(out).map(Value::from_safe_string).map_err(|e| bad(e.to_string()))
+    String::from_utf8(out.0).map(Value::from_safe_string).map_err(|e| bad(e.to_string()))
 }
 
 /// One line, with a space after each comma and colon.

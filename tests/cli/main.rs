@@ -180,6 +180,21 @@ fn a_chat_template_is_used_unless_told_otherwise() {
     assert_eq!(prompt(&["--system", "all", "one"]), raw[1..]);
 }
 
+/// What grows step by step is noticed in time, where the system tells how much memory a process has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_chat_template_that_fills_memory_is_an_error() {
+    let model = Model::copy("llama");
+    model.template(
+        "{% set ns = namespace(s='aaaaaaaaaaaaaaaa') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+    );
+    run(&["-m", model.path(), "-d", "cpu", "-n", "2", "x"]).failed(
+        1,
+        "the chat template takes more than",
+        "~",
+    );
+}
+
 #[test]
 fn the_environment_is_asked_after_the_command_line() {
     let model = llama();

@@ -198,15 +198,100 @@ fn endless_templates_end_in_an_error() {
 }
 
 #[test]
-fn deep_values_and_sources_do_not_run_out_of_stack() {
-    let build = "{% set ns = namespace(x=[]) %}{% for a in range(400) %}{% for b in range(400) %}\
-                 {% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
-    for end in ["", "{{ ns.x }}", "{{ ns.x | tojson }}", "{{ ns.x == [ns.x] }}", "{{ [[ns.x]] | sort }}"] {
-        let _ = render(&format!("{build}{end}"), &[]);
+fn little_source_does_not_make_much() {
+    for (source, refusal) in [
+        ("{{ [1]|batch(100000000000) }}", "batch is unknown"),
+        ("{{ [1]|slice(100000000000) }}", "slice is unknown"),
+        ("{{ [[1]]|map('batch', 100000000000)|list }}", "unknown filter"),
+        ("{{ 'a\nb'|indent(100000000000000) }}", "expected at most"),
+        ("{{ 'a\nb'|indent(width=100000000000000) }}", "expected at most"),
+        ("{{ '%10000000000000d'|format(1) }}", "expected at most 4 digits"),
+        ("{{ '%.10000000000000f'|format(1.5) }}", "expected at most 4 digits"),
+        ("{{ '{:1000000000000}'.format(1) }}", "expected at most 4 digits"),
+        ("{{ ('a'*1000000).replace('a', 'a'*1000000) }}", "a text of more than"),
+        ("{{ ('a'*1000000)|replace('a', 'a'*1000000) }}", "a text of more than"),
+        ("{{ range(100000)|join('a'*1000000) }}", "a text of more than"),
+        ("{{ ('a'*1000000).join(range(100000)) }}", "a text of more than"),
+        ("{{ 'aaa'.count('') }}", "counts what is empty"),
+    ] {
+        let problem = problem(source, &[]);
+        assert!(problem.contains(refusal), "{source}: {problem}");
     }
-    let endless = "{% set ns = namespace(x=[]) %}{% for a in range(1000) %}{% for b in range(1000) %}\
-                   {% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
-    assert!(problem(endless, &[]).contains("does not end within"));
+}
+
+#[test]
+fn doubling_ends_in_an_error() {
+    for (init, step) in [
+        ("'aaaaaaaaaaaaaaaa'", "ns.s.replace('aaaaaaaa', 'aaaaaaaaaaaaaaaa')"),
+        ("'aaaaaaaaaaaaaaaa'", "ns.s|replace('aaaaaaaa', 'aaaaaaaaaaaaaaaa')"),
+        ("'aaaaaaaaaaaaaaaa'", "[ns.s, ns.s]|join"),
+        ("'aaaaaaaaaaaaaaaa'", "''.join([ns.s, ns.s])"),
+        ("'aaaaaaaaaaaaaaaa'", "'%s%s'|format(ns.s, ns.s)"),
+    ] {
+        let source = format!(
+            "{{% set ns = namespace(s={init}) %}}{{% for i in range(60) %}}{{% set ns.s = {step} %}}{{% endfor %}}"
+        );
+        let problem = problem(&source, &[]);
+        assert!(problem.contains("more than"), "{step}: {problem}");
+    }
+    // (By operators too, which `tests/cli` has, in a process of its own: memory is a process's.)
+    // What doubles in each level of a value doubles when it is written.
+    let pairs = "{% set ns = namespace(x='a' * 100000) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    for end in ["{{ ns.x }}", "{{ ns.x|string }}", "{{ ns.x|tojson }}"] {
+        assert!(render(&[pairs, end].concat(), &[]).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn deep_values_do_not_run_out_of_stack() {
+    // The steps of a template suffice for little more than these levels.
+    const LEVELS: usize = 50;
+    const TIMES: usize = MAX_STEPS as usize / (LEVELS + 10);
+    let build = |times: usize, name: &str| {
+        let value = ["[".repeat(LEVELS), "ns.x".to_owned(), "]".repeat(LEVELS)].concat();
+        format!(
+            "{{% set ns.x = [] %}}{{% for a in range({times}) %}}{{% set ns.x = {value} %}}{{% endfor %}}\
+             {{% set {name} = ns.x %}}"
+        )
+    };
+    let of_one = |end: &str| render(&["{% set ns = namespace() %}", &build(TIMES, "x"), end].concat(), &[]);
+    let brackets = 2 * (TIMES * LEVELS + 1);
+    assert_eq!(of_one("").unwrap(), "");
+    assert_eq!(of_one("{{ x }}").unwrap().len(), brackets);
+    assert_eq!(of_one("{{ x|string|length }}").unwrap(), brackets.to_string());
+    assert_eq!(of_one("{{ x|tojson|length }}").unwrap(), brackets.to_string());
+    assert!(of_one("{{ x|tojson(indent=1) }}").is_err());
+    assert!(of_one("{{ x|pprint }}").is_err());
+    assert_eq!(of_one("{{ x == [x] }} {{ x < [x] }} {{ [x, [x]]|sort|length }}").unwrap(), "False True 2");
+    let of_two = |end: &str| {
+        let two = [build(TIMES / 2, "x"), build(TIMES / 2, "y")].concat();
+        render(&["{% set ns = namespace() %}", &two, end].concat(), &[])
+    };
+    assert_eq!(of_two("{{ x == y }} {{ x in [y] }} {{ [x, y]|unique|length }}").unwrap(), "True True 1");
+    let endless = build(10 * TIMES, "x");
+    let problem = problem(&["{% set ns = namespace() %}", &endless].concat(), &[]);
+    assert!(problem.contains("does not end within"), "{problem}");
+}
+
+#[test]
+fn a_namespace_that_holds_itself_is_an_error() {
+    let two = "{% set a = namespace() %}{% set b = namespace() %}{% set a.x = [a] %}{% set b.x = [b] %}";
+    for end in
+        ["{{ a }}", "{{ a == b }}", "{{ [a, b]|sort }}", "{{ a|tojson }}", "{{ a ~ '' }}", "{{ {a: 1} }}"]
+    {
+        let problem = problem(&[two, end].concat(), &[]);
+        assert!(
+            problem.contains("broke the template engine") || problem.contains("writes more"),
+            "{end}: {problem}"
+        );
+    }
+    let kept = "{% set a = namespace(x=1, **{'y': 2}) %}{% set a.z = a.x + a.y %}{{ a.x }}{{ a.y }}{{ a.z }}";
+    assert_eq!(render(kept, &[]).unwrap(), "123");
+    assert!(problem("{{ namespace(1) }}", &[]).contains("expected object"));
+}
+
+#[test]
+fn deep_sources_do_not_run_out_of_stack() {
     let n = 10_000;
     for (open, close) in [
         ("{% if 1 %}", "{% endif %}"),
@@ -216,7 +301,7 @@ fn deep_values_and_sources_do_not_run_out_of_stack() {
         ("{% for a in b %}", "{% endfor %}"),
         ("{% if 0 %}{% else %}", "{% endif %}"),
     ] {
-        let _ = render(&(open.repeat(n / 2) + &close.repeat(n / 2)), &[]);
+        assert!(render(&(open.repeat(n / 2) + &close.repeat(n / 2)), &[]).is_err(), "{open}");
     }
     for (start, link, end) in [
         ("{% if 0 %}", "{% elif 0 %}", "{% endif %}"),
@@ -224,9 +309,77 @@ fn deep_values_and_sources_do_not_run_out_of_stack() {
         ("{{ a", ".a", " }}"),
         ("{{ 'a'", "|trim", " }}"),
         ("{{", "-", "1 }}"),
+        ("{{", " not", " 1 }}"),
     ] {
-        let _ = render(&[start, &link.repeat(n), end].concat(), &[]);
+        // Those that are shortest are as many as there is room for.
+        let room = (MAX_SOURCE - start.len() - end.len()) / link.len();
+        let links = link.repeat(if link.len() == 1 { room } else { 20_000.min(room) });
+        let _ = render(&[start, &links, end].concat(), &[]);
     }
+}
+
+#[test]
+fn what_takes_too_much_is_left_behind() {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+    let (release, wait) = channel::<()>();
+    let waiting = move || wait.recv().is_ok();
+    let problem = limits::run_within(Duration::from_millis(50), usize::MAX, waiting).unwrap_err().to_string();
+    assert_eq!(problem, "the chat template takes more than 50ms");
+    drop(release);
+    if cfg!(target_os = "linux") {
+        let (release, wait) = channel::<()>();
+        let holding = move || (vec![1_u8; 128 << 20], wait.recv().is_ok());
+        let problem = limits::run_within(Duration::from_secs(60), 64 << 20, holding).unwrap_err().to_string();
+        assert_eq!(problem, "the chat template takes more than 64 MiB");
+        drop(release);
+    }
+}
+
+#[test]
+fn bounded_filters_do_what_they_did() {
+    assert_eq!(
+        render("{{ '%s is %5.1f'|format('a', 1.25) }}{{ '{:>3}'.format(1) }}", &[]).unwrap(),
+        "a is   1.2  1"
+    );
+    assert_eq!(
+        render("{{ 'a\nb'|indent(2) }}{{ 'a\nb'|indent(width=1, first=true) }}", &[]).unwrap(),
+        "a\n  b a\n b"
+    );
+    assert_eq!(
+        render("{{ [1, 'a', none]|join('-') }}{{ ','.join(['a', 'b']) }}", &[]).unwrap(),
+        "1-a-Nonea,b"
+    );
+}
+
+#[test]
+fn long_conversations_fit() {
+    let source = "\
+{%- set ns = namespace(index=0, last=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if message.role == 'user' and not(message.content.startswith('<t>') and message.content.endswith('</t>')) %}
+        {%- set ns.last = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- else %}
+        {%- set content = message.content %}
+        {%- set thought = '' %}
+        {%- if '</think>' in content %}
+            {%- set thought = content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') %}
+            {%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+        {%- endif %}
+        {{- '<|im_start|>' + message.role + '\\n<think>' + thought.strip('\\n') + '</think>' + content.lstrip('\\n') }}
+        {%- set ns.index = ns.index + 1 %}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}";
+    let talk = [("user", "Hi"), ("assistant", "<think>x</think>Hello")].repeat(1000);
+    let text = render(source, &talk).unwrap();
+    assert_eq!(text.matches("<think>x</think>Hello<|im_end|>").count(), 1000);
 }
 
 #[test]

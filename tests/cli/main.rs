@@ -12,7 +12,7 @@ mod run;
 use common::{assert_greedy, ids, json, numbers};
 use run::{Model, command, llama, run, run_with, spelled};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::process::Child;
 
 #[test]
@@ -347,6 +347,7 @@ fn an_interrupt_ends_the_text_and_not_the_program() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_answer_says_so() {
+    use std::io::{BufRead, BufReader};
     let model = Model::endless();
     let args = ["-m", model.path(), "-d", "cpu", "--ctx", "100000", "--json", "-v", "The other"];
     let mut child = command(&args, &[]).spawn().unwrap();
@@ -354,7 +355,7 @@ fn an_interrupted_answer_says_so() {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("loaded in")));
     // From here to where Ctrl-C ends the text alone is no time; nothing tells of the first token.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));

@@ -1,4 +1,5 @@
 //! Every kernel in the language of DirectX 12, which no device at hand takes.
+#![cfg(not(target_vendor = "apple"))] // naga does not write it there
 
 use sixteen_states::capabilities::Capabilities;
 use sixteen_states::kernels::{KERNELS, Kernel};

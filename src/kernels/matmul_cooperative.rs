@@ -17,16 +17,24 @@ pub const KERNEL: Kernel = Kernel {
     needs: Needs::Matrices,
     twin,
     cases: || {
-        let few = cases(test_packings(), |device, x| of(device, x, 64));
-        let many = cases(few_packings(), |device, x| of(device, x, 128));
-        let glu = glu_cases(|device, x| of(device, x, 64));
-        few.into_iter().chain(many).chain(glu).collect()
+        let few = few_packings();
+        let others = test_packings().into_iter().filter(|packing| !few.contains(packing)).collect();
+        let usual = cases(few, |device, x| x.cooperative(device, 64).filter(|_| worth_it(device, x)));
+        let others = cases(others, |device, x| on_gpus(device, x, 64));
+        let many = cases(few_packings(), |device, x| on_gpus(device, x, 128));
+        let glu = glu_cases(|device, x| on_gpus(device, x, 64));
+        usual.into_iter().chain(others).chain(many).chain(glu).collect()
     },
 };
 
-/// The variant of a case. Processors take minutes to compile some, and nobody takes this kernel there: one of three sizes is enough.
-fn of(device: &Capabilities, x: Shape, rows: usize) -> Option<Variant> {
-    x.cooperative(device, rows).filter(|_| !device.software || x.capacity == 24)
+/// Processors take the better part of a minute to compile a case, and nobody takes this kernel there: one size in few formats
+/// is enough.
+fn worth_it(device: &Capabilities, x: Shape) -> bool {
+    !device.software || x.capacity == 24
+}
+
+fn on_gpus(device: &Capabilities, x: Shape, rows: usize) -> Option<Variant> {
+    x.cooperative(device, rows).filter(|_| !device.software)
 }
 
 impl Recorder<'_> {

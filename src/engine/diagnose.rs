@@ -16,6 +16,13 @@ pub(super) struct Suspect {
 }
 
 impl Engine {
+    /// Where a step left what was there before it, and the device said nothing.
+    pub(super) fn gave_up(&self) -> Error {
+        let device = self.executor.capabilities().device.clone();
+        let problem = "did not run a step, and did not say why: it may have run out of memory or time";
+        Error::Device { device, problem: problem.to_owned() }
+    }
+
     /// Names the first dispatch of a step that makes something which is not finite, by replaying it.
     pub(super) async fn diagnose(&mut self, suspect: Suspect) -> Result<Error> {
         self.set_rows(suspect.ready, &suspect.rows)?;

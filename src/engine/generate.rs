@@ -291,10 +291,7 @@ impl Engine {
             let (token, request) = (table[slot].token, &requests[active.request]);
             // Some drivers give a step up and tell nobody; what the table had before would pass for the next token.
             if table[slot].position as usize != request.prompt.len() + active.tokens.len() {
-                let device = self.executor.capabilities().device.clone();
-                let problem =
-                    "did not run a step, and did not say why: it may have run out of memory or time";
-                return Err(Error::Device { device, problem: problem.to_owned() });
+                return Err(self.gave_up());
             }
             if token == NONE {
                 let ready = queued.ready;

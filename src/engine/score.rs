@@ -8,6 +8,9 @@ use crate::kernels::NONE;
 use crate::recording::Buffer;
 use serde::Serialize;
 
+/// What results are before a step: a NaN that no kernel makes.
+const UNSET: u32 = 0x7fed_face;
+
 /// The likelihood of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Perplexity {
@@ -164,7 +167,7 @@ impl Engine {
             outputs.resize(PREFILL, NONE);
             self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(&outputs))?;
             // Where a driver gives a step up and tells nobody, what is there from before must not pass for its results.
-            let unset = vec![f32::NAN; scored.len()];
+            let unset = vec![UNSET; scored.len()];
             for buffer in buffers {
                 self.executor.upload(*buffer, 0, bytemuck::cast_slice(&unset))?;
             }
@@ -176,6 +179,9 @@ impl Engine {
                 let ticket = self.executor.read(buffer.window(0, (scored.len() * per_row * 4) as u64))?;
                 let bytes = self.executor.finish(ticket).await?;
                 let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+                if values[..scored.len()].iter().all(|v| v.to_bits() == UNSET) {
+                    return Err(self.gave_up());
+                }
                 if values.iter().any(|v| !v.is_finite()) {
                     let suspect =
                         Suspect { ready, outputs: 0..scored.len(), used: 0..rows.len(), rows: rows.to_vec() };

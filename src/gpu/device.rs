@@ -91,8 +91,8 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
                 let text = format!(
-                    "was lost ({message}); its memory may have run out, or another program stopped it: try a shorter \
-                     --ctx or fewer --bits"
+                    "was lost ({message}): its memory may have run out (try a shorter --ctx or fewer --bits), or a \
+                     step may have taken longer than the system allows"
                 );
                 note(&shared, text);
             }

@@ -73,14 +73,14 @@ struct Step {
     operations: u64,
 }
 
-/// Steps by submissions.
-fn submissions(steps: &[Step]) -> impl Iterator<Item = &[Step]> {
-    let (mut count, mut operations) = (1, steps.first().map_or(0, |step| step.operations));
+/// Steps by submissions, by the operations that each has.
+fn submissions<T>(steps: &[T], operations: fn(&T) -> u64) -> impl Iterator<Item = &[T]> {
+    let (mut count, mut sum) = (1, steps.first().map_or(0, operations));
     steps.chunk_by(move |_, next| {
-        (count, operations) = (count + 1, operations.saturating_add(next.operations));
-        let fits = count <= SUBMITTED && operations <= OPERATIONS;
+        (count, sum) = (count + 1, sum.saturating_add(operations(next)));
+        let fits = count <= SUBMITTED && sum <= OPERATIONS;
         if !fits {
-            (count, operations) = (1, next.operations);
+            (count, sum) = (1, operations(next));
         }
         fits
     })
@@ -255,7 +255,8 @@ impl Gpu {
     }
 
     fn submit(&mut self, prepared: Prepared, dispatches: Range<usize>) -> Result<()> {
-        let mut submissions = submissions(&self.recordings[prepared.0].steps[dispatches]).peekable();
+        let steps = &self.recordings[prepared.0].steps[dispatches];
+        let mut submissions = submissions(steps, |step| step.operations).peekable();
         let mut first = true;
         while let Some(steps) = submissions.next() {
             let last = submissions.peek().is_none();
@@ -457,13 +458,13 @@ impl Executor for Gpu {
             if self.timing.is_none() {
                 return Ok(None);
             }
-            let count = self.recordings[prepared.0].steps.len();
-            let mut times = Vec::with_capacity(count);
-            while times.len() < count {
-                let Some(steps) = submissions(&self.recordings[prepared.0].steps[times.len()..]).next()
-                else {
-                    break;
-                };
+            let steps = &self.recordings[prepared.0].steps;
+            let mut times = Vec::with_capacity(steps.len());
+            let counts: Vec<usize> = submissions(steps, |step| step.operations).map(<[Step]>::len).collect();
+            let mut first = 0;
+            for count in counts {
+                let steps = &self.recordings[prepared.0].steps[first..first + count];
+                first += count;
                 let laps = Laps::new(self.device.wgpu(), steps.len());
                 let mut encoder =
                     self.device.wgpu().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -487,5 +488,21 @@ impl Executor for Gpu {
 
     fn memory(&self) -> (u64, u64) {
         (self.held, self.peak)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OPERATIONS, SUBMITTED, submissions};
+
+    #[test]
+    fn a_submission_is_bounded_by_steps_and_by_work() {
+        let counts = |steps: &[u64]| submissions(steps, |n| *n).map(<[u64]>::len).collect::<Vec<_>>();
+        assert_eq!(counts(&[]), [0; 0]);
+        assert_eq!(counts(&[1; 2 * SUBMITTED + 3]), [SUBMITTED, SUBMITTED, 3]);
+        // What is more than all by itself is alone.
+        let half = OPERATIONS / 2;
+        assert_eq!(counts(&[half, half, 1, 2 * OPERATIONS, 0, half, half, half]), [2, 1, 1, 3, 1]);
+        assert_eq!(counts(&[u64::MAX, u64::MAX]), [1, 1]);
     }
 }

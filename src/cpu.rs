@@ -152,6 +152,17 @@ impl Executor for Cpu {
         Ok(Prepared(self.recordings.len() - 1))
     }
 
+    fn release(&mut self, recordings: &[Prepared], buffers: &[Buffer]) {
+        let temporaries = recordings.iter().flat_map(|prepared| {
+            let first = self.temporaries[prepared.0];
+            first..first + self.recordings[prepared.0].temporaries.len()
+        });
+        let places: Vec<usize> = temporaries.chain(buffers.iter().map(|buffer| buffer.id as usize)).collect();
+        for place in places {
+            self.held -= std::mem::take(&mut self.buffers[place]).len() as u64 * 4;
+        }
+    }
+
     fn run(&mut self, prepared: Prepared) -> Result<()> {
         self.replay(prepared, 0..self.recordings[prepared.0].dispatches.len());
         Ok(())

@@ -406,6 +406,9 @@ pub trait Executor {
     /// When a kernel is refused or memory is short.
     fn prepare(&mut self, recording: Recording) -> Result<Prepared>;
 
+    /// Gives back what recordings and buffers take. None of them may be used again.
+    fn release(&mut self, recordings: &[Prepared], buffers: &[Buffer]);
+
     /// Replays a recording. Returns once it is queued, not once it is done.
     ///
     /// # Errors

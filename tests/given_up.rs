@@ -43,6 +43,10 @@ impl Executor for GivesUp {
         self.cpu.prepare(recording)
     }
 
+    fn release(&mut self, recordings: &[Prepared], buffers: &[Buffer]) {
+        self.cpu.release(recordings, buffers);
+    }
+
     fn probe(
         &mut self,
         prepared: Prepared,

@@ -169,6 +169,15 @@ impl Tensor<'_> {
         }
     }
 
+    /// Its numbers as the file has them, where those are they: row by row, of 32 or 16 bits.
+    pub fn plain(&self) -> Option<(Dtype, &[u8])> {
+        match (&self.info.encoding, self.bytes, self.info.change) {
+            (_, Bytes::Noise, _) => None,
+            (&Encoding::Plain(dtype), bytes, Change::None) => Some((dtype, &bytes[self.info.bytes.clone()])),
+            _ => None,
+        }
+    }
+
     /// The row of the file that is row `row` of the matrix.
     fn stored_row(&self, row: usize) -> usize {
         match self.info.change {

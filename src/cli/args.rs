@@ -4,7 +4,7 @@ use crate::checkpoint::shipped;
 use crate::engine::{DeviceChoice, Sampling};
 use crate::error::{Error, Result};
 use crate::format::{Format, Packing, q4};
-use crate::model::Weights;
+use crate::model::{PackedOn, Weights};
 use crate::quantize::QUANTIZERS;
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -158,6 +158,7 @@ impl ModelArgs {
             stored: coded && bits == Bits::File,
             quantizer: QUANTIZERS[0],
             treatment: None,
+            packed_on: PackedOn::Fastest,
         })
     }
 }

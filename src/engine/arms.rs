@@ -4,7 +4,7 @@ use super::{Engine, Head};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::kernels::Cache;
-use crate::model::{self, Loader, Model, Weights};
+use crate::model::{self, Loader, Model, Packer, Weights};
 use crate::quantize::Loss;
 use crate::recording::Buffer;
 
@@ -16,6 +16,8 @@ pub struct Arm {
     buffers: Vec<Buffer>,
     /// What treatment did to each tensor, where there was one.
     pub losses: Vec<(String, Loss)>,
+    /// Weights that were rounded to codes on the device.
+    pub packed_on_device: u64,
 }
 
 /// Weights in device memory.
@@ -23,6 +25,7 @@ struct Loaded {
     model: Box<dyn Model>,
     buffers: Vec<Buffer>,
     losses: Vec<(String, Loss)>,
+    packed_on_device: u64,
 }
 
 impl Engine {
@@ -36,7 +39,8 @@ impl Engine {
         weights: &Weights,
         progress: &mut dyn FnMut(u64),
     ) -> Result<usize> {
-        let Loaded { model, buffers, losses } = self.load(checkpoint, weights, Vec::new(), progress)?;
+        let Loaded { model, buffers, losses, packed_on_device } =
+            self.load(checkpoint, weights, Vec::new(), progress)?;
         let mut caches = Vec::with_capacity(self.shapes.len());
         for shape in &self.shapes {
             let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, self.plan.cached_tokens);
@@ -52,7 +56,7 @@ impl Engine {
                 values: self.executor.create(bytes, "values")?,
             });
         }
-        self.arms.push(Arm { model, caches, buffers, losses });
+        self.arms.push(Arm { model, caches, buffers, losses, packed_on_device });
         // A comparison is of all arms.
         self.pages.forget();
         self.ready.retain(|(_, _, head), _| *head != Head::Compare);
@@ -74,12 +78,13 @@ impl Engine {
     ) -> Result<()> {
         self.pages.forget();
         let buffers = self.arms[arm].buffers.clone();
-        let Loaded { model, buffers, losses } = self.load(checkpoint, weights, buffers, progress)?;
+        let Loaded { model, buffers, losses, packed_on_device } =
+            self.load(checkpoint, weights, buffers, progress)?;
         let old = &mut self.arms[arm];
         if buffers != old.buffers {
             return Err(Error::Model("an arm can only be replaced by one that is packed alike".to_owned()));
         }
-        (old.model, old.losses) = (model, losses);
+        (old.model, old.losses, old.packed_on_device) = (model, losses, packed_on_device);
         Ok(())
     }
 
@@ -101,6 +106,7 @@ impl Engine {
         reuse: Vec<Buffer>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Loaded> {
+        let packer = Packer::new(weights.packed_on, self.executor.capabilities(), checkpoint.parameters());
         let mut loader = Loader {
             checkpoint,
             executor: &mut *self.executor,
@@ -111,8 +117,10 @@ impl Engine {
             reuse: reuse.into(),
             buffers: Vec::new(),
             losses: Vec::new(),
+            packer,
         };
         let model = (model::architecture(&self.config)?.load)(&self.config, &mut loader)?;
-        Ok(Loaded { model, buffers: loader.buffers, losses: loader.losses })
+        let Loader { buffers, losses, packer, executor, .. } = loader;
+        Ok(Loaded { model, buffers, losses, packed_on_device: packer.close(executor)? })
     }
 }

@@ -6,7 +6,7 @@ use crate::checkpoint::{Checkpoint, Config};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::format::{Format, Packing};
-use crate::model::Weights;
+use crate::model::{PackedOn, Weights};
 use crate::quantize::{Disturb, Granularity, Loss, QUANTIZERS, Scheme, Treatment};
 use std::rc::Rc;
 
@@ -105,6 +105,7 @@ impl Arm {
             stored: self.stored.is_some(),
             quantizer,
             treatment: Some(Rc::new(move |name: &str| treatment.filter(|_| all || !is_embedding(name)))),
+            packed_on: PackedOn::Fastest,
         }
     }
 

@@ -398,6 +398,26 @@ impl Executor for Gpu {
         Ok(Prepared(self.recordings.len() - 1))
     }
 
+    fn release(&mut self, recordings: &[Prepared], buffers: &[Buffer]) {
+        for prepared in recordings {
+            let Replay { temporaries, steps, .. } = &mut self.recordings[prepared.0];
+            steps.clear();
+            self.held -= temporaries.drain(..).map(|buffer| buffer.size()).sum::<u64>();
+        }
+        for buffer in buffers {
+            self.held -= match &self.buffers[buffer.id as usize] {
+                Memory::Buffer(memory) => {
+                    memory.destroy();
+                    memory.size()
+                }
+                Memory::Texture(texture, _) => {
+                    texture.destroy();
+                    textures::bytes(buffer.len)
+                }
+            };
+        }
+    }
+
     fn run(&mut self, prepared: Prepared) -> Result<()> {
         self.submit(prepared, 0..self.recordings[prepared.0].steps.len())
     }

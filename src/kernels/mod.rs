@@ -28,6 +28,7 @@ mod matrix;
 mod multiply_add;
 mod multiply_add_half;
 mod multiply_matrices;
+mod pack;
 mod planes;
 mod quantize;
 mod reorder;
@@ -47,6 +48,7 @@ pub use divergence::Divergence;
 pub use layer_norm::LayerNorm;
 pub use matmul_experts::Experts;
 pub use matrix::{Matrix, Shard};
+pub use pack::{Batch, Pack};
 pub use rms_norm::RmsNorm;
 pub use rope_store::{Heads, Rotation};
 pub use scale::Scale;
@@ -90,6 +92,7 @@ pub const KERNELS: &[&Kernel] = &[
     &scale::KERNEL,
     &gather::KERNEL,
     &reorder::KERNEL,
+    &pack::KERNEL,
     &log_prob::KERNEL,
     &divergence::KERNEL,
     &sample_parts::GREATEST,

@@ -1,19 +1,20 @@
 //! Weights on their way from a checkpoint into device memory: read, quantized, packed and uploaded a few
 //! tiles at a time, so that host memory never holds a matrix twice, let alone the model.
 
+use super::packer::{PackedOn, Packer, Place};
+use super::stack::{Part, Stack, flawed};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
-use crate::format::{Affine, BLOCK, Codes, Kind, Packing, Plane, TILE_ROWS, Tile};
+use crate::format::{BLOCK, Kind, Packing, Plane, TILE_ROWS};
 use crate::kernels::{Activation, Matrix, Shard};
-use crate::quantize::{Flaw, LONGEST_GROUP, Loss, QUANTIZERS, Quantizer, Treatment};
+use crate::quantize::{LONGEST_GROUP, Loss, QUANTIZERS, Quantizer, Treatment};
 use crate::recording::{Buffer, Executor};
 use rayon::prelude::*;
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Instant;
 
-/// Numbers that are unpacked at a time.
+/// Numbers that the processor packs at a time.
 const BATCH: usize = 4 << 20;
 
 /// How weights are stored on the device.
@@ -30,6 +31,8 @@ pub struct Weights {
     /// What a tensor goes through before it is packed, by its name. A tensor that is packed as codes is left as
     /// it is, and only measured: its packing is what treats it.
     pub treatment: Option<Treat>,
+    /// Where codes are made.
+    pub packed_on: PackedOn,
 }
 
 impl Weights {
@@ -40,6 +43,7 @@ impl Weights {
         stored: false,
         quantizer: QUANTIZERS[0],
         treatment: None,
+        packed_on: PackedOn::Fastest,
     };
 }
 
@@ -79,6 +83,8 @@ pub struct Loader<'a> {
     pub buffers: Vec<Buffer>,
     /// What treatment did to each tensor.
     pub losses: Vec<(String, Loss)>,
+    /// Whether the device packs.
+    pub packer: Packer,
 }
 
 impl Loader<'_> {
@@ -266,9 +272,8 @@ impl Loader<'_> {
     /// Packs and uploads neighbouring parts that are packed alike; the rows of their two halves in turns, if so.
     fn shards(&mut self, parts: &[Part<'_>], cols: usize, in_turns: bool) -> Result<Vec<Shard>> {
         let (Some(part), Some(last)) = (parts.first(), parts.last()) else { return Ok(Vec::new()) };
-        let (packing, start, name) = (part.packing, part.first, &part.tensor.info().name);
-        let rows = last.first + last.rows - start;
-        let firsts: Vec<usize> = parts.iter().map(|part| part.first).collect();
+        let stack = Stack { parts, rows: last.first + last.rows - part.first, cols, in_turns };
+        let (packing, start, rows, tiles) = (stack.packing(), part.first, stack.rows, stack.tiles());
         let group = packing.group;
         if !group.is_multiple_of(BLOCK) || group < BLOCK || (!part.own && group > LONGEST_GROUP) {
             let problem =
@@ -277,11 +282,10 @@ impl Loader<'_> {
         }
         let source_bytes: u64 = parts.iter().map(|part| part.tensor.info().stored_bytes()).sum();
         let words = (packing.format.tile_words)(cols, packing.group);
-        let tiles = rows.div_ceil(TILE_ROWS);
         let shard_tiles = self.tiles_of_a_shard(&words).ok_or_else(|| {
             let problem =
                 format!("has {cols} columns: 64 rows of it are larger than a binding of the device");
-            Error::tensor(name, problem)
+            Error::tensor(stack.name(), problem)
         })?;
         let batch = (BATCH / (TILE_ROWS * cols)).clamp(1, shard_tiles);
         let quantizer = self.weights.quantizer;
@@ -300,24 +304,28 @@ impl Loader<'_> {
             for (&words, &Plane { name, .. }) in words.iter().zip(packing.format.planes) {
                 planes.push(self.create((words * 4 * (end_tile - first_tile)) as u64, name)?);
             }
-            for first in (first_tile..end_tile).step_by(batch) {
-                let end = (first + batch).min(end_tile);
-                let packed: Vec<Vec<Vec<u32>>> = (first..end)
-                    .into_par_iter()
-                    .map(|tile| {
-                        let first = tile * TILE_ROWS;
-                        let all = first..(first + TILE_ROWS).min(rows);
-                        let runs = runs(&firsts, all, in_turns.then_some(rows));
-                        pack(parts, &runs, cols, packing, quantizer)
-                    })
-                    .collect::<Result<_>>()?;
-                for (plane, &buffer) in planes.iter().enumerate() {
-                    let offset = (words[plane] * 4 * (first - first_tile)) as u64;
-                    let together: Vec<u32> =
-                        packed.iter().flat_map(|tile| tile[plane].iter().copied()).collect();
-                    self.executor.upload(buffer, offset, bytemuck::cast_slice(&together))?;
+            let place = Place { planes: &planes, first: first_tile };
+            let (mut first, mut refused) = (first_tile, false);
+            while first < end_tile {
+                let taken = self.packer.takes(&stack, quantizer);
+                let mut end = end_tile;
+                let on_device = taken == Some(true) && !refused;
+                if !on_device || !self.packer.pack(self.executor, &stack, place, first..end)? {
+                    refused |= on_device;
+                    end = (first + batch).min(end_tile);
+                    let started = Instant::now();
+                    let packed = stack.pack(first..end, quantizer)?;
+                    for ((plane, words), &of_a_tile) in planes.iter().zip(&packed).zip(&words) {
+                        let offset = (of_a_tile * 4 * (first - first_tile)) as u64;
+                        self.executor.upload(*plane, offset, bytemuck::cast_slice(words))?;
+                    }
+                    if taken.is_none() {
+                        let packed = (&packed[..], started.elapsed());
+                        self.packer.measure(self.executor, &stack, place, first..end, packed)?;
+                    }
                 }
                 (self.progress)(source_bytes * (end - first) as u64 / tiles as u64);
+                first = end;
             }
             let first = first_tile * TILE_ROWS;
             let rows = (end_tile * TILE_ROWS).min(rows) - first;
@@ -334,21 +342,6 @@ impl Loader<'_> {
     }
 }
 
-/// A tensor that is part of a matrix.
-struct Part<'a> {
-    /// Its first row in the matrix.
-    first: usize,
-    rows: usize,
-    packing: Packing,
-    /// Whether the packing is the checkpoint's own.
-    own: bool,
-    tensor: Tensor<'a>,
-    /// The column that stands in each place of its rows of codes, where they are not in order.
-    order: Option<Arc<[u32]>>,
-    /// Its weights where they are not the checkpoint's.
-    treated: Option<Vec<f32>>,
-}
-
 fn whole(tensor: &Tensor<'_>) -> Vec<f32> {
     let mut values = vec![0.0; tensor.info().elements];
     tensor.read_f32(0..values.len(), &mut values);
@@ -363,132 +356,4 @@ fn transpose(tensor: &Tensor<'_>, rows: usize, cols: usize) -> Vec<f32> {
         out.iter_mut().enumerate().for_each(|(col, out)| *out = values[col * rows + row]);
     });
     turned
-}
-
-fn flawed(flaw: Flaw, name: &str, packing: &Packing) -> Error {
-    let problem = format!("is {} at [{}, {}]", flaw.value, flaw.row, flaw.col);
-    Error::tensor(
-        name,
-        match flaw.value.is_finite() {
-            true => {
-                format!("{problem}, beyond what {} holds (65504 is f16's greatest number)", packing.name())
-            }
-            false => format!("{problem}, expected finite numbers"),
-        },
-    )
-}
-
-/// Rows of a tile that come from one part, one after the other.
-struct Run {
-    part: usize,
-    /// Rows of the part.
-    rows: Range<usize>,
-    /// The first of them in the tile.
-    at: usize,
-}
-
-/// Where `rows`, counted from the first of the parts, come from, if the parts' first rows are those. Where all that many rows
-/// lie in turns, each second one is of the second half.
-fn runs(firsts: &[usize], rows: Range<usize>, in_turns: Option<usize>) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (at, row) in rows.enumerate() {
-        let row = firsts[0] + in_turns.map_or(row, |all| row % 2 * (all / 2) + row / 2);
-        let part = firsts.partition_point(|&first| first <= row) - 1;
-        let row = row - firsts[part];
-        match runs.last_mut().filter(|run| run.part == part && run.rows.end == row) {
-            Some(run) => run.rows.end += 1,
-            None => runs.push(Run { part, rows: row..row + 1, at }),
-        }
-    }
-    runs
-}
-
-/// Packs a tile.
-fn pack(
-    parts: &[Part<'_>],
-    runs: &[Run],
-    cols: usize,
-    packing: Packing,
-    quantizer: &Quantizer,
-) -> Result<Vec<Vec<u32>>> {
-    let name = |run: &Run| &parts[run.part].tensor.info().name;
-    if parts[0].own {
-        let mut tile = Codes::new(packing, cols);
-        for run in runs {
-            parts[run.part]
-                .tensor
-                .read_codes(run.rows.clone(), run.at, &mut tile)
-                .map_err(|(row, col, value)| flawed(Flaw { row, col, value }, name(run), &packing))?;
-        }
-        let mut planes = vec![Vec::new(); packing.format.planes.len()];
-        (packing.format.pack)(tile.tile(), cols, packing.group, &mut planes);
-        return Ok(planes);
-    }
-    let mut values = vec![0.0; TILE_ROWS * cols];
-    for run in runs {
-        let range = run.rows.start * cols..run.rows.end * cols;
-        let out = &mut values[run.at * cols..][..range.len()];
-        match &parts[run.part].treated {
-            Some(treated) => out.copy_from_slice(&treated[range]),
-            None => parts[run.part].tensor.read_f32(range, out),
-        }
-    }
-    encode(&values, cols, packing, quantizer).map_err(|flaw| {
-        let run = &runs[runs.partition_point(|run| run.at <= flaw.row) - 1];
-        flawed(Flaw { row: run.rows.start + flaw.row - run.at, ..flaw }, name(run), &packing)
-    })
-}
-
-/// Packs a tile of numbers.
-fn encode(
-    values: &[f32],
-    cols: usize,
-    packing: Packing,
-    quantizer: &Quantizer,
-) -> Result<Vec<Vec<u32>>, Flaw> {
-    let mut planes = vec![Vec::new(); packing.format.planes.len()];
-    match packing.format.kind {
-        Kind::Float => {
-            let fits = |v: f32| half::f16::from_f32(v).is_finite();
-            if let Some(i) = values.iter().position(|&v| !fits(v)) {
-                return Err(Flaw { row: i / cols, col: i % cols, value: values[i] });
-            }
-            (packing.format.pack)(Tile::Values(values), cols, packing.group, &mut planes);
-        }
-        Kind::Affine { bits, .. } => {
-            let mut tile = Affine::new(cols, packing.group);
-            quantizer.quantize(values, bits, &mut tile)?;
-            (packing.format.pack)(Tile::Affine(&tile), cols, packing.group, &mut planes);
-        }
-        Kind::States(_) | Kind::Blocks { .. } => {
-            unreachable!("nothing is quantized to {}", packing.format.name)
-        }
-    }
-    Ok(planes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A tile's rows: part, rows of it, first row of the tile.
-    fn listed(runs: &[Run]) -> Vec<(usize, Range<usize>, usize)> {
-        runs.iter().map(|run| (run.part, run.rows.clone(), run.at)).collect()
-    }
-
-    #[test]
-    fn rows_of_a_tile_come_from_parts_one_after_the_other() {
-        // Parts of 10, 3 and 87 rows that begin with row 5 of a matrix.
-        let firsts = [5, 15, 18];
-        assert_eq!(listed(&runs(&firsts, 0..64, None)), [(0, 0..10, 0), (1, 0..3, 10), (2, 0..51, 13)]);
-        assert_eq!(listed(&runs(&firsts, 64..100, None)), [(2, 51..87, 0)]);
-    }
-
-    #[test]
-    fn rows_of_two_halves_come_in_turns() {
-        let two = runs(&[0, 50], 64..68, Some(100));
-        assert_eq!(listed(&two), [(0, 32..33, 0), (1, 32..33, 1), (0, 33..34, 2), (1, 33..34, 3)]);
-        let one = runs(&[0], 0..3, Some(100));
-        assert_eq!(listed(&one), [(0, 0..1, 0), (0, 50..51, 1), (0, 1..2, 2)]);
-    }
 }

@@ -15,14 +15,17 @@ mod llama;
 mod loader;
 mod mixtral;
 mod olmo2;
+mod packer;
 mod phi3;
 mod qwen;
 mod rope;
 mod smollm3;
 mod stablelm;
+mod stack;
 
 pub use design::activation;
 pub use loader::{Loader, Treat, Weights};
+pub use packer::{PackedOn, Packer};
 pub use rope::factors as rope_factors;
 
 use crate::checkpoint::Config;

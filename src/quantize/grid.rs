@@ -70,7 +70,8 @@ impl Zeros {
     pub(super) fn second(self, grid: Grid, scale: f32, states: u32) -> f32 {
         match self {
             Zeros::Free if scale == 0.0 => 0.0,
-            Zeros::Free => grid.zero,
+            // Not −0.
+            Zeros::Free => grid.zero + 0.0,
             Zeros::Whole { least } => round(grid.zero.clamp(least.into(), (states - 1) as f32)),
             Zeros::Middle => 0.0,
             Zeros::Offset => -grid.zero * grid.scale,
@@ -111,7 +112,7 @@ impl Grid {
         let steps = (states - 1) as f32;
         let narrow = (high - low) * MOST_ZERO <= low.abs().max(high.abs()) * steps;
         let (low, high) = if narrow { (low.min(0.0), high.max(0.0)) } else { (low, high) };
-        let scale = (high - low) / steps;
+        let scale = (high - low) / steps + 0.0;
         Grid { scale, zero: if scale > 0.0 { -low / scale } else { 0.0 } }
     }
 

@@ -124,6 +124,8 @@ struct Row {
     /// The most that was held on the device.
     peak_bytes: u64,
     load_s: f64,
+    /// Weights that were rounded to codes on the device while loading.
+    packed_on_device: u64,
     first_token_cold_s: f64,
     first_token_warm_s: f64,
     tokens_per_s: f64,
@@ -341,6 +343,7 @@ impl Bench {
             weight_bytes: memory.weight_bytes,
             peak_bytes: memory.peak_bytes,
             load_s: self.session.load_time.as_secs_f64(),
+            packed_on_device: self.session.engine.arms()[0].packed_on_device,
             first_token_cold_s: self.first[0],
             first_token_warm_s: self.first[1],
             tokens_per_s: mean,

@@ -66,9 +66,10 @@ pub fn markdown(rows: &[Row], limits: Limits) -> String {
     for row in rows.iter().filter(|row| std::mem::replace(&mut last, &row.format) != row.format) {
         let _ = writeln!(
             text,
-            "{}: loaded in {:.2} s, first token {:.2} s after that, {:.2} s once warm, at most {:.1} MiB on the device",
+            "{}: loaded in {:.2} s{}, first token {:.2} s after that, {:.2} s once warm, at most {:.1} MiB on the device",
             row.format,
             row.load_s,
+            if row.packed_on_device > 0 { " (packed on the device)" } else { "" },
             row.first_token_cold_s,
             row.first_token_warm_s,
             row.peak_bytes as f64 / f64::from(1 << 20)
@@ -79,7 +80,7 @@ pub fn markdown(rows: &[Row], limits: Limits) -> String {
 
 /// All figures, a row a line.
 pub fn csv(rows: &[Row]) -> String {
-    let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,\
+    let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,packed_on_device,\
                     first_token_cold_s,first_token_warm_s,tokens_per_s,tokens_per_s_sd,device_s,host_s,dispatches,\
                     bytes_per_step,copy_bytes_per_s,f32_flops,f16_flops,matrix_flops,of_limit\n"
         .to_owned();
@@ -90,7 +91,7 @@ pub fn csv(rows: &[Row]) -> String {
         let [model, format, device, backend, driver, test] = texts;
         let _ = writeln!(
             text,
-            "{model},{},{format},{device},{backend},{driver},{test},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
+            "{model},{},{format},{device},{backend},{driver},{test},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{},{}",
             r.parameters,
             r.work.tokens,
             r.work.depth,
@@ -98,6 +99,7 @@ pub fn csv(rows: &[Row]) -> String {
             r.weight_bytes,
             r.peak_bytes,
             r.load_s,
+            r.packed_on_device,
             r.first_token_cold_s,
             r.first_token_warm_s,
             r.tokens_per_s,

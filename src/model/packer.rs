@@ -1,0 +1,275 @@
+//! Packing on the device, where that is faster than on the processor. Both make the same codes to the bit, which is checked where it is
+//! measured: on the first of a model's matrices that has enough to measure.
+
+use super::stack::Stack;
+use crate::capabilities::Capabilities;
+use crate::error::Result;
+use crate::format::TILE_ROWS;
+use crate::kernels::{Batch, Pack};
+use crate::quantize::{QUANTIZERS, Quantizer};
+use crate::recording::{Buffer, Executor, Recorder};
+use pollster::block_on;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Numbers that a device packs at a time.
+const BATCH: usize = 16 << 20;
+
+/// Numbers by which the two can be compared.
+const ENOUGH: usize = 1 << 20;
+
+/// What packing a whole model on the processor must take, by the first measurement, for the device to be tried: its compiler takes
+/// a part of that.
+const WORTH_IT: Duration = Duration::from_secs(2);
+
+/// Where weights are rounded to codes, if the default quantizer does it. The codes are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PackedOn {
+    /// Where it takes less time, which is measured if it takes long. Devices that run on the processor are not tried.
+    #[default]
+    Fastest,
+    /// The processor.
+    Host,
+    /// The device.
+    Device,
+}
+
+/// What a loader knows of packing on its device.
+pub struct Packer {
+    /// Whether the device packs; none as long as that is not known.
+    verdict: Option<bool>,
+    /// Numbers that there are to pack, nearly.
+    numbers: u64,
+    /// Numbers that the device has packed.
+    packed: u64,
+    scratch: Option<Scratch>,
+    words: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Scratch {
+    batch: Buffer,
+    weights: Buffer,
+    flaws: Buffer,
+}
+
+/// Part of a shard: the tiles of the matrix that it holds, and the planes that they go to.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub planes: &'a [Buffer],
+    /// The tile of the matrix that is the first of the planes.
+    pub first: usize,
+}
+
+impl Packer {
+    /// For a model of so many numbers.
+    pub fn new(on: PackedOn, device: &Capabilities, numbers: u64) -> Self {
+        let verdict = match on {
+            PackedOn::Host => Some(false),
+            PackedOn::Device => Some(true),
+            PackedOn::Fastest => (device.software || device.backend == "cpu").then_some(false),
+        };
+        Packer { verdict, numbers, packed: 0, scratch: None, words: Vec::new() }
+    }
+
+    /// Whether the device packs such a matrix, if that is known. It does if what it is asked for is what it can.
+    pub(super) fn takes(&self, stack: &Stack<'_>, quantizer: &Quantizer) -> Option<bool> {
+        let can =
+            !stack.parts[0].own && quantizer == QUANTIZERS[0] && Recorder::packs(stack.cols, stack.packing());
+        if can { self.verdict } else { Some(false) }
+    }
+
+    /// Decides by tiles that the processor has packed, if they are enough: the device packs them again, to the same place.
+    ///
+    /// # Errors
+    /// When the device was lost.
+    pub(super) fn measure(
+        &mut self,
+        executor: &mut dyn Executor,
+        stack: &Stack<'_>,
+        place: Place<'_>,
+        tiles: Range<usize>,
+        (packed, took): (&[Vec<u32>], Duration),
+    ) -> Result<()> {
+        let numbers = tiles.len() * TILE_ROWS * stack.cols;
+        if numbers < ENOUGH {
+            return Ok(());
+        }
+        let all = took.mul_f64(self.numbers as f64 / numbers as f64);
+        self.verdict = Some(false);
+        if all < WORTH_IT {
+            return Ok(());
+        }
+        // Once to compile, and to have memory in place. What a driver refuses is packed on the processor.
+        let mut best = Duration::MAX;
+        for _ in 0..2 {
+            let started = Instant::now();
+            if !self.pack(executor, stack, place, tiles.clone()).unwrap_or(false) {
+                best = Duration::MAX;
+                break;
+            }
+            best = best.min(started.elapsed());
+        }
+        let mut same = true;
+        for (&plane, words) in place.planes.iter().zip(packed) {
+            let bytes: &[u8] = bytemuck::cast_slice(words);
+            let offset = (tiles.start - place.first) as u64 * (bytes.len() / tiles.len()) as u64;
+            let ticket = executor.read(plane.window(offset, bytes.len() as u64))?;
+            if block_on(executor.finish(ticket))? != bytes {
+                same = false;
+                executor.upload(plane, offset, bytes)?;
+            }
+        }
+        self.verdict = Some(same && best < took);
+        Ok(())
+    }
+
+    /// Packs tiles of a matrix on the device; whether it could. What it could not may have changed.
+    ///
+    /// # Errors
+    /// When a kernel is refused or the device was lost.
+    pub(super) fn pack(
+        &mut self,
+        executor: &mut dyn Executor,
+        stack: &Stack<'_>,
+        Place { planes, first }: Place<'_>,
+        tiles: Range<usize>,
+    ) -> Result<bool> {
+        let &[codes, constants] = planes else { return Ok(false) };
+        let device = executor.capabilities().clone();
+        let encoding = stack.encoding();
+        let tile_bytes = (TILE_ROWS * stack.cols * encoding.bitsize() / 8) as u64;
+        let room = (device.max_binding.min(device.max_buffer) / tile_bytes) as usize;
+        let most = (BATCH / (TILE_ROWS * stack.cols)).clamp(1, 65_535).min(room).min(tiles.len());
+        if most == 0 {
+            return Ok(false);
+        }
+        let Ok(Scratch { batch, weights, flaws }) = self.scratch(executor, tile_bytes * most as u64) else {
+            self.verdict = Some(false);
+            return Ok(false);
+        };
+        let mut r = Recorder::new(&device);
+        r.pack(Pack {
+            batch,
+            weights,
+            planes: [codes, constants],
+            flaws,
+            cols: stack.cols,
+            packing: stack.packing(),
+            encoding,
+            tiles: most,
+        });
+        let prepared = executor.prepare(r.finish())?;
+        executor.upload(flaws, 0, &[0; 4])?;
+        for start in tiles.clone().step_by(most) {
+            let end = (start + most).min(tiles.end);
+            stack.read(start..end, encoding, &mut self.words);
+            executor.upload(weights, 0, bytemuck::cast_slice(&self.words))?;
+            let words = Batch { first: (start - first) as u32, tiles: (end - start) as u32 }.words();
+            executor.upload(batch, 0, bytemuck::cast_slice(&words))?;
+            executor.run(prepared)?;
+        }
+        let ticket = executor.read(flaws.whole())?;
+        let flaws = block_on(executor.finish(ticket))?;
+        executor.release(&[prepared], &[]);
+        let packed = flaws == [0; 4];
+        self.packed += if packed { (tiles.len() * TILE_ROWS * stack.cols) as u64 } else { 0 };
+        Ok(packed)
+    }
+
+    /// Memory for a batch of so many bytes.
+    fn scratch(&mut self, executor: &mut dyn Executor, bytes: u64) -> Result<Scratch> {
+        if let Some(scratch) = self.scratch.filter(|scratch| scratch.weights.len >= bytes) {
+            return Ok(scratch);
+        }
+        self.free(executor);
+        let scratch = Scratch {
+            batch: executor.create(Batch::BYTES, "batch")?,
+            weights: executor.create(bytes, "weights to pack")?,
+            flaws: executor.create(4, "flaws")?,
+        };
+        self.scratch = Some(scratch);
+        Ok(scratch)
+    }
+
+    /// Gives memory back; how many numbers the device has packed. The time that it took counts as none of a model's.
+    ///
+    /// # Errors
+    /// When the device was lost.
+    pub fn close(mut self, executor: &mut dyn Executor) -> Result<u64> {
+        self.free(executor);
+        if self.packed > 0 {
+            block_on(executor.busy())?;
+        }
+        Ok(self.packed)
+    }
+
+    fn free(&mut self, executor: &mut dyn Executor) {
+        if let Some(Scratch { batch, weights, flaws }) = self.scratch.take() {
+            executor.release(&[], &[batch, weights, flaws]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stack::Part;
+    use super::*;
+    use crate::checkpoint::shapes::SHAPES;
+    use crate::cpu::Cpu;
+    use crate::format::{Packing, q4};
+
+    /// The verdict on a device that packs a million numbers, if the processor took so long for them and made `packed` of them, of
+    /// `numbers` in all; and whether the planes are as the processor made them.
+    fn verdict(numbers: u64, took: Duration, change: impl Fn(&mut [Vec<u32>])) -> (Option<bool>, bool) {
+        let checkpoint = SHAPES[0].checkpoint();
+        let name = "model.embed_tokens.weight";
+        let tensor = checkpoint.tensor(name, &[49_152, 576]).unwrap();
+        let packing = Packing { format: &q4::FORMAT, group: 32 };
+        let part = Part { first: 0, rows: 49_152, packing, own: false, tensor, order: None, treated: None };
+        let stack = Stack { parts: &[part], rows: 49_152, cols: 576, in_turns: false };
+        let tiles = 3..32;
+        let mut packed = stack.pack(tiles.clone(), QUANTIZERS[0]).unwrap();
+        change(&mut packed);
+        let mut cpu = Cpu::new();
+        let planes =
+            packed.iter().map(|words| cpu.create(words.len() as u64 * 4 / 29 * 31, "plane").unwrap());
+        let planes: Vec<Buffer> = planes.collect();
+        let place = Place { planes: &planes, first: 1 };
+        let mut packer = Packer::new(PackedOn::Fastest, &Capabilities::promised("a GPU", "vulkan"), numbers);
+        assert_eq!(packer.takes(&stack, QUANTIZERS[0]), None);
+        packer.measure(&mut cpu, &stack, place, tiles, (&packed, took)).unwrap();
+        let same = planes.iter().zip(&packed).all(|(plane, words)| {
+            let len = words.len() as u64 * 4;
+            let ticket = cpu.read(plane.window(len / 29 * 2, len)).unwrap();
+            block_on(cpu.finish(ticket)).unwrap() == bytemuck::cast_slice::<u32, u8>(words)
+        });
+        let verdict = packer.verdict;
+        packer.close(&mut cpu).unwrap();
+        (verdict, same)
+    }
+
+    #[test]
+    fn a_device_packs_if_it_is_faster_and_makes_the_same() {
+        let (all, slow) = (1 << 50, Duration::from_secs(3600));
+        assert_eq!(verdict(all, slow, |_| {}), (Some(true), true));
+        assert_eq!(verdict(all, Duration::from_micros(10), |_| {}), (Some(false), true));
+        // One bit of the last word, or of a constant. What the processor made is put back.
+        assert_eq!(
+            verdict(all, slow, |packed| *packed[0].last_mut().unwrap() ^= 1 << 28),
+            (Some(false), true)
+        );
+        assert_eq!(verdict(all, slow, |packed| packed[1][70] ^= 1), (Some(false), true));
+        // What does not take long is not tried: nothing was written.
+        let (verdict, written) = verdict(2_000_000, Duration::from_secs(1), |_| {});
+        assert_eq!((verdict, written), (Some(false), false));
+    }
+
+    #[test]
+    fn devices_that_run_on_the_processor_are_not_tried() {
+        let mut device = Capabilities::promised("llvmpipe", "vulkan");
+        device.software = true;
+        assert_eq!(Packer::new(PackedOn::Fastest, &device, 1 << 40).verdict, Some(false));
+        assert_eq!(Packer::new(PackedOn::Fastest, Cpu::new().capabilities(), 1 << 40).verdict, Some(false));
+    }
+}

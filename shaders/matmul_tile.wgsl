@@ -5,19 +5,15 @@
 // outputs from there, so that an unpacked weight serves 64 rows.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), ADD, GROUP, GROUPS,
-// ROWS (capacity of the row table), T = 64 (rows of a tile); outputs.wgsl; a format. Grid: (tiles, rows / 64).
+// ROWS (capacity of the row table), T = 64 (rows of a tile); outputs.wgsl; tile/; a format. Grid: (tiles, rows / 64).
 
-@group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;   // [rows, K]
-@group(0) @binding(2) var<storage, read_write> out: array<f32>; // [rows, STRIDE]
-
-// 8 KiB and 8 KiB: all that WebGPU promises.
-var<workgroup> weights: array<vec4<f32>, 512>; // [16 columns × 2, 16 quads]
-var<workgroup> inputs: array<vec4<f32>, 512>;  // [64 rows, 8 vectors of 4 columns]
+// 8 KiB and 8 KiB, all that WebGPU promises, or half of that.
+var<workgroup> weights: array<Kept, 512>; // [16 columns × 2, 16 quads]
+var<workgroup> inputs: array<Kept, 512>;  // [64 rows, 8 vectors of 4 columns]
 
 // What a lane brings of a step into workgroup memory: a block of W, which the second half of the lanes has too but does not
 // unpack (a branch would have the first half wait for it), and four vectors of x.
-struct Share { words: Words, scales: Scales, x: array<vec4<f32>, 4> }
+struct Share { words: Words, scales: Scales, x: array<Loaded, 4> }
 
 // Rows and columns behind the last ones are the last ones again.
 fn fetch(tile: u32, first_row: u32, step: u32, lane: u32) -> Share {
@@ -41,12 +37,12 @@ fn spread(share: Share, step: u32, lane: u32) {
             w = weights_of(share.words, group_of(share.scales));
         }
         for (var j = 0u; j < 8u; j++) {
-            weights[(lane / 16u * 8u + j) * 16u + lane % 16u] = w[j];
+            weights[(lane / 16u * 8u + j) * 16u + lane % 16u] = Kept(w[j]);
         }
     }
     for (var i = 0u; i < 4u; i++) {
         let at = i * 128u + lane;
-        inputs[at] = select(vec4<f32>(), share.x[i], step / 4u + at % 8u < K / 4u);
+        inputs[at] = select(Kept(), keep(share.x[i]), step / 4u + at % 8u < K / 4u);
     }
 }
 
@@ -75,13 +71,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             next = fetch(tile, first_row, step + 32u, lane);
         }
         for (var k = 0u; k < 8u; k++) {
-            let a = weights[(k * 4u) * 16u + quad];
-            let b = weights[(k * 4u + 1u) * 16u + quad];
-            let c = weights[(k * 4u + 2u) * 16u + quad];
-            let d = weights[(k * 4u + 3u) * 16u + quad];
+            let a = vec4<f32>(weights[(k * 4u) * 16u + quad]);
+            let b = vec4<f32>(weights[(k * 4u + 1u) * 16u + quad]);
+            let c = vec4<f32>(weights[(k * 4u + 2u) * 16u + quad]);
+            let d = vec4<f32>(weights[(k * 4u + 3u) * 16u + quad]);
             var v: array<vec4<f32>, 8>;
             for (var t = 0u; t < 8u; t++) {
-                v[t] = inputs[(part * 8u + t) * 8u + k];
+                v[t] = vec4<f32>(inputs[(part * 8u + t) * 8u + k]);
             }
             for (var t = 0u; t < 8u; t++) {
                 sum[t] += a * v[t].x + b * v[t].y + c * v[t].z + d * v[t].w;
@@ -91,8 +87,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     for (var t = 0u; t < 8u; t++) {
         let r = first_row + part * 8u + t;
-        if r < ROWS {
-            put_quad(r, tile * 64u + quad * 4u, sum[t]);
+        if wanted(r) {
+            put_quad(r, tile * 64u + quad * 4u, sum[t] * scale_of(r));
         }
     }
 }

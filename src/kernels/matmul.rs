@@ -9,7 +9,7 @@ use super::matmul_cases::{
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
 use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
-use super::{Access, Invocation, Kernel, Matrix, Needs, Shard, wgsl};
+use super::{Access, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
@@ -89,7 +89,12 @@ pub const SPLIT: Kernel = Kernel {
 /// Tiles in workgroup memory: for GPUs and many rows.
 pub const TILE: Kernel = Kernel {
     name: "matmul_tile",
-    wgsl: &[wgsl!("activation.wgsl"), wgsl!("outputs.wgsl"), wgsl!("matmul_tile.wgsl")],
+    wgsl: &[
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("tile/floats.wgsl"),
+        wgsl!("matmul_tile.wgsl"),
+    ],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Nothing,
     twin,
@@ -248,10 +253,13 @@ impl Recorder<'_> {
                     let bindings = [x.rows.into(), x.values.into(), out.into()];
                     self.dispatch_weight(TILE.name, format, consts, bindings, planes, grid);
                 }
+                Variant::TileHalf => {
+                    let kernel = (&matmul_tile_half::KERNEL, TILE_T);
+                    self.product_of_halves(kernel, x, (format, planes), consts, (out, tiles));
+                }
                 Variant::Cooperative { rows } => {
-                    let consts = consts.u32("T", rows).u32("ROWS", x.capacity);
-                    let grid = [tiles, x.capacity.div_ceil(rows), 1];
-                    self.cooperative(x, cols, (format, planes), consts, out, grid);
+                    let kernel = (&matmul_cooperative::KERNEL, rows);
+                    self.product_of_halves(kernel, x, (format, planes), consts, (out, tiles));
                 }
                 Variant::Dot { .. } | Variant::DotTile => {
                     self.dots(variant, x, weight, shard, (out, add));

@@ -38,23 +38,26 @@ fn on_gpus(device: &Capabilities, x: Shape, rows: usize) -> Option<Variant> {
 }
 
 impl Recorder<'_> {
-    /// A product with one shard of a weight.
-    pub(super) fn cooperative(
+    /// A product with one shard of a weight of so many tiles, by a kernel that multiplies 16-bit floats, of so many rows of x a
+    /// workgroup.
+    pub(super) fn product_of_halves(
         &mut self,
+        (kernel, rows): (&Kernel, usize),
         x: Activations,
-        cols: usize,
         (format, planes): (Option<&'static str>, Vec<Window>),
         consts: Consts,
-        out: Buffer,
-        grid: [usize; 3],
+        (out, tiles): (Buffer, usize),
     ) {
-        let (halves, scales) = self.halve(x, cols);
+        let (halves, scales) = self.halve(x, consts.get("K"));
+        let consts = consts.u32("T", rows).u32("ROWS", x.capacity);
+        let grid = [tiles, x.capacity.div_ceil(rows), 1];
         let bindings = [x.rows, halves, scales, out].map(Into::into);
-        self.dispatch_weight(KERNEL.name, format, consts, bindings, planes, grid);
+        self.dispatch_weight(kernel.name, format, consts, bindings, planes, grid);
     }
 }
 
-fn twin(mut call: Invocation<'_>) {
+/// Of rows in use: 16-bit floats times weights that are rounded to such.
+pub(super) fn twin(mut call: Invocation<'_>) {
     let [rows, halves, scales, out] = call.take();
     let (rows, halves, scales) = (rows.words(), halves.words(), scales.floats());
     let k = call.consts.get("K");

@@ -24,6 +24,7 @@ mod matmul_cases;
 mod matmul_cooperative;
 mod matmul_dot;
 mod matmul_experts;
+mod matmul_tile_half;
 mod matrix;
 mod multiply_add;
 mod multiply_add_half;
@@ -70,6 +71,7 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul::FLAT,
     &matmul::SPLIT,
     &matmul::TILE,
+    &matmul_tile_half::KERNEL,
     &matmul_cooperative::KERNEL,
     &halve::KERNEL,
     &matmul_dot::FEW,

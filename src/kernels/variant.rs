@@ -34,6 +34,8 @@ pub enum Variant {
     },
     /// `matmul_tile`
     Tile,
+    /// `matmul_tile_half`
+    TileHalf,
     /// `matmul_cooperative`
     Cooperative {
         /// Rows of x of a workgroup.
@@ -93,6 +95,7 @@ impl fmt::Display for Variant {
             Variant::Flat { rows, quads } => write!(f, "flat {rows}x{quads}"),
             Variant::Split { rows, part } => write!(f, "split {rows}x{part}"),
             Variant::Tile => f.write_str("tile"),
+            Variant::TileHalf => f.write_str("tile-half"),
             Variant::Cooperative { rows } => write!(f, "cooperative {rows}"),
             Variant::Dot { rows, part } => write!(f, "dot {rows}x{part}"),
             Variant::DotTile => f.write_str("dot-tile"),
@@ -104,7 +107,8 @@ impl Variant {
     /// The variant that is written so.
     pub fn named(name: &str) -> Option<Self> {
         let Some((kind, sizes)) = name.split_once(' ') else {
-            return [Variant::Tile, Variant::DotTile].into_iter().find(|variant| variant.to_string() == name);
+            let all = [Variant::Tile, Variant::TileHalf, Variant::DotTile];
+            return all.into_iter().find(|variant| variant.to_string() == name);
         };
         if kind == "cooperative" {
             return Some(Variant::Cooperative { rows: sizes.parse().ok()? });
@@ -214,6 +218,7 @@ impl Shape {
         all.extend(parts.map(|part| self.split(part)));
         if many {
             all.push(Variant::Tile);
+            all.extend(device.f16.then_some(Variant::TileHalf));
             all.extend([64, 128].into_iter().filter_map(|rows| self.cooperative(device, rows)));
         }
         once(all)
@@ -358,9 +363,10 @@ mod tests {
     fn variants_are_read_as_they_are_written() {
         let shape = Shape { capacity: 64, rows: 960, cols: 576, stride: 960 };
         let matrices = Some(Matrices { size: 16, lanes: 32 });
-        let device = Capabilities { matrices, max_workgroup_memory: 32 << 10, ..device() };
+        let device = Capabilities { matrices, f16: true, max_workgroup_memory: 32 << 10, ..device() };
         let all = [shape.candidates(&device, false), shape.candidates(&device, true)].concat();
         assert!(all.contains(&Variant::Cooperative { rows: 128 }), "{all:?}");
+        assert!(all.contains(&Variant::TileHalf), "{all:?}");
         assert!(all.len() > 8, "{all:?}");
         for variant in all {
             assert_eq!(Variant::named(&variant.to_string()), Some(variant));

@@ -1,4 +1,4 @@
-// Activations as 16-bit floats, for matrix units: halves[r] = x[r] / scales[r], scales[r] the power of two that puts the
+// Activations as 16-bit floats, for matrix units and tiles of such floats: halves[r] = x[r] / scales[r], scales[r] the power of two that puts the
 // greatest of a row between 2^14 and 2^15. So none becomes infinite, and what is lost of small ones is 2^-39 of the greatest.
 // Expects: K (columns), WG. Grid: (1, rows).
 

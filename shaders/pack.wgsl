@@ -1,9 +1,9 @@
 // Weights as codes on evenly spaced grids, of the least squared error that a small search finds: what src/quantize/lanes.rs makes of
 // them for zeros that are 16-bit floats, and of tiles as src/format/affine.rs packs them, to the bit. A lane has a group.
 //
-// To the bit on any device: products that are added to something go through a mask that nothing can be merged with, or drivers would
-// round product and sum at once; quotients and 16-bit floats are made of whole numbers. What could become infinite is not packed but
-// told of.
+// To the bit on any device: products that are added to something, and sums whose order counts, go through a mask that nothing can be
+// merged with, or drivers would round product and sum at once, or add up in another order; quotients and 16-bit floats are made of
+// whole numbers. What could become infinite is not packed but told of.
 // Expects: K (columns), GROUP (columns that share a grid), BITS (4 or 8), ENCODING (0: f32, 1: f16, 2: bf16), WG (a divisor of 64).
 // Grid: (groups of a row times 64 / WG, tiles).
 
@@ -20,7 +20,8 @@ struct Batch {
 @group(0) @binding(1) var<storage, read> weights: array<u32>;         // [tiles, 64, K], two in a word where they have 16 bits
 @group(0) @binding(2) var<storage, read_write> codes: array<u32>;     // [tiles, K * BITS / 32, 64]
 @group(0) @binding(3) var<storage, read_write> constants: array<u32>; // [tiles, GROUPS, 64] pairs: scale, zero
-@group(0) @binding(4) var<storage, read_write> flaws: array<atomic<u32>>; // [1] 1 if anything could not be packed
+// [2]: workgroups that are done; and 1 if anything could not be packed.
+@group(0) @binding(4) var<storage, read_write> told: array<atomic<u32>>;
 
 const GROUPS: u32 = (K + GROUP - 1u) / GROUP;
 const TOP: f32 = f32((1u << BITS) - 1u);
@@ -30,13 +31,18 @@ const PER_WORD: u32 = 32u / BITS;
 var<workgroup> numbers: array<vec4<f32>, GROUP / 4u * WG>;
 var<private> nothing: u32;
 
-// a * b, rounded before it is added to anything.
-fn product(a: f32, b: f32) -> f32 {
-    return bitcast<f32>(bitcast<u32>(a * b) ^ nothing);
+// x, rounded before anything is done with it.
+fn masked(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ nothing);
 }
 
-fn products(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
-    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(a * b) ^ vec4<u32>(nothing));
+fn all_masked(x: vec4<f32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(bitcast<vec4<u32>>(x) ^ vec4<u32>(nothing));
+}
+
+// The numbers of `parts` added to `sum` one by one.
+fn added(sum: f32, parts: vec4<f32>) -> f32 {
+    return masked(masked(masked(masked(sum + parts.x) + parts.y) + parts.z) + parts.w);
 }
 
 // a / b, correctly rounded, where both are normal or a is 0. What is too small becomes 0, what is too large the greatest number.
@@ -145,14 +151,16 @@ fn held(grid: Grid) -> Held {
     var inverse = 0.0;
     if scale != 0.0 {
         inverse = quotient(1.0, scale);
-        zero_bits = select(half_of(grid.zero), 0u, grid.zero == 0.0);
+        zero_bits = half_of(grid.zero);
+        // Not −0.
+        zero_bits = select(zero_bits, 0u, zero_bits == 0x8000u);
     }
     let finite = (scale_bits & 0x7fffu) < 0x7c00u && (zero_bits & 0x7fffu) < 0x7c00u;
     return Held(scale, float_of(zero_bits), inverse, scale_bits | (zero_bits << 16u), finite);
 }
 
 fn codes_of(w: vec4<f32>, grid: Held) -> vec4<f32> {
-    let place = products(w, vec4<f32>(grid.inverse)) + grid.zero;
+    let place = all_masked(w * grid.inverse) + grid.zero;
     return round(clamp(place, vec4<f32>(0.0), vec4<f32>(TOP)));
 }
 
@@ -175,31 +183,32 @@ fn fit_of(lane: u32, blocks: u32, grid: Held) -> Fit {
         for (var block = 0u; block < blocks; block++) {
             let w = numbers[(block * 2u + half) * WG + lane];
             let code = codes_of(w, grid);
-            let off = products(vec4<f32>(grid.scale), code - grid.zero) - w;
-            error += products(off, off);
+            let off = all_masked(grid.scale * (code - grid.zero)) - w;
+            error = all_masked(error + all_masked(off * off));
+            // Whole numbers, and not so large that they would be rounded.
             sum += code;
             squares += code * code;
-            mixed += products(code, w);
+            mixed = all_masked(mixed + all_masked(code * w));
         }
-        fit.error = (((fit.error + error.x) + error.y) + error.z) + error.w;
+        fit.error = added(fit.error, error);
         fit.codes += (sum.x + sum.y) + (sum.z + sum.w);
         fit.squares += (squares.x + squares.y) + (squares.z + squares.w);
-        fit.products = (((fit.products + mixed.x) + mixed.y) + mixed.z) + mixed.w;
+        fit.products = added(fit.products, mixed);
     }
     return fit;
 }
 
 // The line of least squares, n weights that add up to sum, as a grid; the same grid where codes do not tell one.
 fn refined(grid: Grid, fit: Fit, sum: f32, n: f32) -> Grid {
-    let spread = product(fit.squares, n) - product(fit.codes, fit.codes);
+    let spread = masked(fit.squares * n) - masked(fit.codes * fit.codes);
     if spread <= 0.0 {
         return grid;
     }
-    let scale = quotient(product(fit.products, n) - product(fit.codes, sum), spread);
+    let scale = quotient(masked(fit.products * n) - masked(fit.codes * sum), spread);
     if scale <= 0.0 {
         return grid;
     }
-    let offset = quotient(sum - product(scale, fit.codes), n);
+    let offset = quotient(sum - masked(scale * fit.codes), n);
     return Grid(scale, quotient(-offset, scale));
 }
 
@@ -234,18 +243,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var half = 0u; half < 2u; half++) {
             var part = vec4<f32>();
             for (var block = 0u; block < n / 8u; block++) {
-                part += numbers[(block * 2u + half) * WG + lane];
+                part = all_masked(part + numbers[(block * 2u + half) * WG + lane]);
             }
-            sum = (((sum + part.x) + part.y) + part.z) + part.w;
+            sum = added(sum, part);
         }
         // Shares of the range, after the range itself.
         var shares = array<f32, 8>(1.0, 1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7);
-        let middle = (least + most) / 2.0;
-        let half_range = (most - least) / 2.0;
+        let middle = masked((least + most) * 0.5);
+        let half_range = masked((most - least) * 0.5);
         var error = 0.0;
         for (var i = 0u; i < 8u; i++) {
-            let reach = product(half_range, shares[i]);
-            var grid = spanning(middle - reach, middle + reach);
+            let reach = masked(half_range * shares[i]);
+            var grid = spanning(masked(middle - reach), masked(middle + reach));
             if i == 0u {
                 grid = spanning(least, most);
             }
@@ -267,7 +276,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             }
         }
     } else {
-        atomicStore(&flaws[0], 1u);
+        atomicStore(&told[1], 1u);
     }
     let scale = float_of(best & 0xffffu);
     var inverse = 0.0;
@@ -288,5 +297,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             word |= (four.x | four.y | four.z | four.w) << (j * 4u * BITS % 32u);
         }
         codes[(place * (K / PER_WORD) + group * GROUP / PER_WORD + i) * 64u + row] = word;
+    }
+    if lane == 0u {
+        atomicAdd(&told[0], 1u);
     }
 }

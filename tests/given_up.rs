@@ -2,12 +2,13 @@
 
 mod common;
 
-use common::{ids, json, open, packing};
+use common::{ids, json, open, open_as, packing};
 use pollster::block_on;
 use sixteen_states::capabilities::Capabilities;
 use sixteen_states::cpu::Cpu;
 use sixteen_states::engine::{Engine, Request, Sampling};
 use sixteen_states::error::Result;
+use sixteen_states::model::{PackedOn, Weights};
 use sixteen_states::recording::{Buffer, Executor, Pending, Prepared, Recording, Ticket, Window};
 use std::ops::{ControlFlow, RangeInclusive};
 use std::time::Duration;
@@ -105,4 +106,17 @@ fn a_step_that_was_given_up_is_an_error() {
     assert!(block_on(engine.score(&tokens)).is_ok());
     let error = block_on(engine.score(&tokens)).unwrap_err().to_string();
     assert!(error.contains("did not run a step"), "{error}");
+}
+
+#[test]
+fn weights_that_were_given_up_are_packed_on_the_processor() {
+    let model = format!("{}/tests/data/tiny/llama", env!("CARGO_MANIFEST_DIR"));
+    let linear = packing(4, 32);
+    let packed = |steps| {
+        let device = Box::new(GivesUp { cpu: Cpu::new(), left: steps });
+        let weights = Weights { linear, embedding: linear, packed_on: PackedOn::Device, ..Weights::F16 };
+        open_as(device, &model, weights, 1).arms()[0].packed_on_device
+    };
+    let (none, some, all) = (packed(0), packed(2), packed(usize::MAX));
+    assert!(none == 0 && some > 0 && some < all, "{none} {some} {all}");
 }

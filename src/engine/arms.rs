@@ -119,8 +119,9 @@ impl Engine {
             losses: Vec::new(),
             packer,
         };
-        let model = (model::architecture(&self.config)?.load)(&self.config, &mut loader)?;
+        let model = (model::architecture(&self.config)?.load)(&self.config, &mut loader);
         let Loader { buffers, losses, packer, executor, .. } = loader;
-        Ok(Loaded { model, buffers, losses, packed_on_device: packer.close(executor)? })
+        let packed_on_device = packer.close(executor);
+        Ok(Loaded { model: model?, buffers, losses, packed_on_device: packed_on_device? })
     }
 }

@@ -1,4 +1,4 @@
-//! Activations as 16-bit floats, which matrix units multiply.
+//! Activations as 16-bit floats, which matrix units multiply, or tiles of such.
 
 use super::case::{Builder, Compare};
 use super::matmul::Activations;

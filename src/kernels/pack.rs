@@ -51,8 +51,9 @@ pub struct Pack {
     pub weights: Buffer,
     /// The planes of the matrix: codes, and constants.
     pub planes: [Buffer; 2],
-    /// A word that becomes 1 where a group holds a weight that is not finite, or 2^15 or more. Such groups are packed as zeros.
-    pub flaws: Buffer,
+    /// Two words: workgroups that are done are counted, [`Pack::workgroups`] for each tile; and 1 where a group holds a weight that
+    /// is not finite, or 2^15 or more. Such groups are packed as zeros.
+    pub told: Buffer,
     /// Columns, a multiple of 8.
     pub cols: usize,
     /// One that [`Recorder::packs`].
@@ -63,29 +64,34 @@ pub struct Pack {
     pub tiles: usize,
 }
 
+impl Pack {
+    /// How many workgroups pack a tile.
+    pub fn workgroups(&self) -> usize {
+        workgroups(self.cols, self.packing.group)
+    }
+}
+
 impl Recorder<'_> {
     /// Whether [`pack`](Self::pack) can pack so.
     pub fn packs(cols: usize, packing: Packing) -> bool {
-        let grid = cols.div_ceil(packing.group) * TILE_ROWS / lanes(packing.group);
         [&q4::FORMAT, &q8::FORMAT].contains(&packing.format)
             && packing.group <= LONGEST_GROUP
-            && grid <= 65_535
+            && workgroups(cols, packing.group) <= 65_535
     }
 
     /// Packs tiles of a matrix as the first of the [`QUANTIZERS`] does.
     pub fn pack(&mut self, pack: Pack) {
-        let Pack { batch, weights, planes: [codes, constants], flaws, cols, packing, encoding, tiles } = pack;
+        let Pack { batch, weights, planes: [codes, constants], told, cols, packing, encoding, tiles } = pack;
         let Packing { format, group } = packing;
-        let lanes = lanes(group);
         let encoding = match encoding {
             Dtype::F16 => 1,
             Dtype::BF16 => 2,
             _ => 0,
         };
         let consts = Consts::new().u32("K", cols).u32("GROUP", group).u32("BITS", format.bits as usize);
-        let consts = consts.u32("ENCODING", encoding).u32("WG", lanes);
-        let grid = [cols.div_ceil(group) * TILE_ROWS / lanes, tiles, 1];
-        let bindings = [batch, weights, codes, constants, flaws].map(Into::into);
+        let consts = consts.u32("ENCODING", encoding).u32("WG", lanes(group));
+        let grid = [pack.workgroups(), tiles, 1];
+        let bindings = [batch, weights, codes, constants, told].map(Into::into);
         self.dispatch(KERNEL.name, consts, bindings, grid);
     }
 }
@@ -95,11 +101,16 @@ fn lanes(group: usize) -> usize {
     if group * 4 * TILE_ROWS <= MOST_SHARED { TILE_ROWS } else { TILE_ROWS / 2 }
 }
 
+/// How many of them pack a tile.
+fn workgroups(cols: usize, group: usize) -> usize {
+    cols.div_ceil(group) * TILE_ROWS / lanes(group)
+}
+
 fn twin(mut call: Invocation<'_>) {
     let [k, group, bits, encoding] = ["K", "GROUP", "BITS", "ENCODING"].map(|name| call.consts.get(name));
-    let [batch, weights, codes, constants, flaws] = call.take();
+    let [batch, weights, codes, constants, told] = call.take();
     let (batch, weights) = (batch.words(), weights.words());
-    let (codes, constants, flaws) = (codes.words_mut(), constants.words_mut(), flaws.words_mut());
+    let (codes, constants, told) = (codes.words_mut(), constants.words_mut(), told.words_mut());
     let bits = bits as u32;
     let format: &Format = if bits == 4 { &q4::FORMAT } else { &q8::FORMAT };
     let values: Vec<f32> = match encoding {
@@ -114,7 +125,7 @@ fn twin(mut call: Invocation<'_>) {
         for group in values.chunks_mut(k).flat_map(|row| row.chunks_mut(group)) {
             if group.iter().any(|w| w.is_nan() || w.abs() >= TOO_LARGE) {
                 group.fill(0.0);
-                flaws[0] = 1;
+                told[1] = 1;
             }
         }
         let mut packed = Affine::new(k, group);
@@ -125,6 +136,7 @@ fn twin(mut call: Invocation<'_>) {
         for ((to, from), &words) in [&mut *codes, &mut *constants].into_iter().zip(planes).zip(&words) {
             to[(first + tile) * words..][..words].copy_from_slice(&from);
         }
+        told[0] += workgroups(k, group) as u32;
     }
 }
 
@@ -146,14 +158,14 @@ fn cases() -> Vec<Case> {
         let planes = (format.tile_words)(cols, group);
         let plane = |b: &mut Builder, name, words: usize| b.output(name, words * (tiles + 2), Compare::Exact);
         let (codes, constants) = (plane(&mut b, "codes", planes[0]), plane(&mut b, "constants", planes[1]));
-        let flaws = b.words("flaws", vec![0]);
-        b.compare(flaws, Compare::Exact);
+        let told = b.words("told", vec![0; 2]);
+        b.compare(told, Compare::Exact);
         b.case(name, move |r, buffers| {
-            let [batch, weights, codes, constants, flaws] =
-                [batch, weights, codes, constants, flaws].map(|i| buffers[i]);
+            let [batch, weights, codes, constants, told] =
+                [batch, weights, codes, constants, told].map(|i| buffers[i]);
             let planes = [codes, constants];
             // One more than there are.
-            r.pack(Pack { batch, weights, planes, flaws, cols, packing, encoding, tiles: tiles + 1 });
+            r.pack(Pack { batch, weights, planes, told, cols, packing, encoding, tiles: tiles + 1 });
         })
     };
     vec![
@@ -188,6 +200,8 @@ fn weights(b: &mut Builder, [rows, cols]: [usize; 2], group: usize) -> Vec<f32> 
                     3 => (b.random() % 3) as f32 * size,
                     4 => size * ((b.random() % 16) as f32 - 7.0),
                     5 => [0.0, -0.0][b.random() as usize % 2],
+                    // A zero that is not 0, and too small for any float.
+                    6 if row % 2 == 1 => [1.2e-38, one.abs()][b.random() as usize % 2],
                     6 => [0.0, -0.0, one.abs()][b.random() as usize % 3],
                     7 => b.normal() * 1e-30 * size,
                     8 if row % 32 == 8 && i == 5 => {

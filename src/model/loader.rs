@@ -313,6 +313,9 @@ impl Loader<'_> {
                 if !on_device || !self.packer.pack(self.executor, &stack, place, first..end)? {
                     refused |= on_device;
                     end = (first + batch).min(end_tile);
+                    if taken.is_none() {
+                        self.packer.touch(&stack, first..end);
+                    }
                     let started = Instant::now();
                     let packed = stack.pack(first..end, quantizer)?;
                     for ((plane, words), &of_a_tile) in planes.iter().zip(&packed).zip(&words) {

@@ -1,13 +1,14 @@
 //! Packing on the device, where that is faster than on the processor. Both make the same codes to the bit, which is checked where it is
-//! measured: on the first of a model's matrices that has enough to measure.
+//! measured: on the first of a model's matrices of each kind that has enough to measure.
 
 use super::stack::Stack;
 use crate::capabilities::Capabilities;
+use crate::checkpoint::Dtype;
 use crate::error::Result;
-use crate::format::TILE_ROWS;
+use crate::format::{Packing, TILE_ROWS};
 use crate::kernels::{Batch, Pack};
 use crate::quantize::{QUANTIZERS, Quantizer};
-use crate::recording::{Buffer, Executor, Recorder};
+use crate::recording::{Buffer, Executor, Recorder, Window};
 use pollster::block_on;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -36,21 +37,29 @@ pub enum PackedOn {
 
 /// What a loader knows of packing on its device.
 pub struct Packer {
-    /// Whether the device packs; none as long as that is not known.
-    verdict: Option<bool>,
+    /// Whether the device packs; none where that is to be measured.
+    wanted: Option<bool>,
+    /// What was measured. A device may fail at one and not at another: each is a program of its own.
+    measured: Vec<(Kind, bool)>,
     /// Numbers that there are to pack, nearly.
     numbers: u64,
     /// Numbers that the device has packed.
     packed: u64,
     scratch: Option<Scratch>,
     words: Vec<u32>,
+    /// Whether the device was asked to do anything.
+    ran: bool,
 }
+
+/// What matrices have in common that one program packs: columns, packing, encoding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Kind(usize, Packing, Dtype);
 
 #[derive(Clone, Copy)]
 struct Scratch {
     batch: Buffer,
+    told: Buffer,
     weights: Buffer,
-    flaws: Buffer,
 }
 
 /// Part of a shard: the tiles of the matrix that it holds, and the planes that they go to.
@@ -64,19 +73,33 @@ pub(super) struct Place<'a> {
 impl Packer {
     /// For a model of so many numbers.
     pub fn new(on: PackedOn, device: &Capabilities, numbers: u64) -> Self {
-        let verdict = match on {
+        let wanted = match on {
             PackedOn::Host => Some(false),
             PackedOn::Device => Some(true),
             PackedOn::Fastest => (device.software || device.backend == "cpu").then_some(false),
         };
-        Packer { verdict, numbers, packed: 0, scratch: None, words: Vec::new() }
+        Packer {
+            wanted,
+            measured: Vec::new(),
+            numbers,
+            packed: 0,
+            scratch: None,
+            words: Vec::new(),
+            ran: false,
+        }
     }
 
     /// Whether the device packs such a matrix, if that is known. It does if what it is asked for is what it can.
     pub(super) fn takes(&self, stack: &Stack<'_>, quantizer: &Quantizer) -> Option<bool> {
         let can =
             !stack.parts[0].own && quantizer == QUANTIZERS[0] && Recorder::packs(stack.cols, stack.packing());
-        if can { self.verdict } else { Some(false) }
+        let measured = || self.measured.iter().find(|(kind, _)| *kind == kind_of(stack)).map(|m| m.1);
+        if can { self.wanted.or_else(measured) } else { Some(false) }
+    }
+
+    /// Has the file's bytes in memory, so that whoever packs first is not the one who waits for them.
+    pub(super) fn touch(&mut self, stack: &Stack<'_>, tiles: Range<usize>) {
+        stack.read(tiles, stack.encoding(), &mut self.words);
     }
 
     /// Decides by tiles that the processor has packed, if they are enough: the device packs them again, to the same place.
@@ -95,39 +118,48 @@ impl Packer {
         if numbers < ENOUGH {
             return Ok(());
         }
-        let all = took.mul_f64(self.numbers as f64 / numbers as f64);
-        self.verdict = Some(false);
-        if all < WORTH_IT {
+        if took.mul_f64(self.numbers as f64 / numbers as f64) < WORTH_IT {
+            self.wanted = Some(false);
             return Ok(());
         }
-        // Once to compile, and to have memory in place. What a driver refuses is packed on the processor.
-        let mut best = Duration::MAX;
+        let windows: Vec<Window> = (place.planes.iter().zip(packed))
+            .map(|(plane, words)| {
+                let tile = words.len() as u64 * 4 / tiles.len() as u64;
+                plane.window((tiles.start - place.first) as u64 * tile, words.len() as u64 * 4)
+            })
+            .collect();
+        // What the processor made must not be taken for what the device makes.
+        for (window, words) in windows.iter().zip(packed) {
+            let other: Vec<u32> = words.iter().map(|word| !word).collect();
+            executor.upload(window.buffer, window.offset, bytemuck::cast_slice(&other))?;
+        }
+        // Once to compile, and to have memory in place.
+        let before = self.packed;
+        let mut best = Some(Duration::MAX);
         for _ in 0..2 {
             let started = Instant::now();
-            if !self.pack(executor, stack, place, tiles.clone()).unwrap_or(false) {
-                best = Duration::MAX;
-                break;
-            }
-            best = best.min(started.elapsed());
+            let done = self.pack(executor, stack, place, tiles.clone())?;
+            best = best.filter(|_| done).map(|best| best.min(started.elapsed()));
         }
-        let mut same = true;
-        for (&plane, words) in place.planes.iter().zip(packed) {
-            let bytes: &[u8] = bytemuck::cast_slice(words);
-            let offset = (tiles.start - place.first) as u64 * (bytes.len() / tiles.len()) as u64;
-            let ticket = executor.read(plane.window(offset, bytes.len() as u64))?;
-            if block_on(executor.finish(ticket))? != bytes {
-                same = false;
-                executor.upload(plane, offset, bytes)?;
+        let mut good = best.is_some_and(|best| best < took);
+        for (window, words) in windows.iter().zip(packed) {
+            good = good
+                && read(executor, *window).is_ok_and(|made| made == bytemuck::cast_slice::<_, u8>(words));
+        }
+        self.packed = before + if good { numbers as u64 } else { 0 };
+        if !good {
+            for (window, words) in windows.iter().zip(packed) {
+                executor.upload(window.buffer, window.offset, bytemuck::cast_slice(words))?;
             }
         }
-        self.verdict = Some(same && best < took);
+        self.measured.push((kind_of(stack), good));
         Ok(())
     }
 
-    /// Packs tiles of a matrix on the device; whether it could. What it could not may have changed.
+    /// Packs tiles of a matrix on the device; whether it did. Where it did not, what is there may have changed.
     ///
     /// # Errors
-    /// When a kernel is refused or the device was lost.
+    /// When the device was lost.
     pub(super) fn pack(
         &mut self,
         executor: &mut dyn Executor,
@@ -141,26 +173,16 @@ impl Packer {
         let tile_bytes = (TILE_ROWS * stack.cols * encoding.bitsize() / 8) as u64;
         let room = (device.max_binding.min(device.max_buffer) / tile_bytes) as usize;
         let most = (BATCH / (TILE_ROWS * stack.cols)).clamp(1, 65_535).min(room).min(tiles.len());
-        if most == 0 {
-            return Ok(false);
-        }
-        let Ok(Scratch { batch, weights, flaws }) = self.scratch(executor, tile_bytes * most as u64) else {
-            self.verdict = Some(false);
-            return Ok(false);
-        };
+        // What there is no memory for, or what a driver refuses, the processor packs.
+        let scratch = if most > 0 { self.scratch(executor, tile_bytes * most as u64).ok() } else { None };
+        let Some(Scratch { batch, told, weights }) = scratch else { return Ok(false) };
+        let (cols, packing, planes) = (stack.cols, stack.packing(), [codes, constants]);
+        let pack = Pack { batch, weights, planes, told, cols, packing, encoding, tiles: most };
         let mut r = Recorder::new(&device);
-        r.pack(Pack {
-            batch,
-            weights,
-            planes: [codes, constants],
-            flaws,
-            cols: stack.cols,
-            packing: stack.packing(),
-            encoding,
-            tiles: most,
-        });
-        let prepared = executor.prepare(r.finish())?;
-        executor.upload(flaws, 0, &[0; 4])?;
+        r.pack(pack);
+        let Ok(prepared) = executor.prepare(r.finish()) else { return Ok(false) };
+        self.ran = true;
+        executor.upload(told, 0, &[0; 8])?;
         for start in tiles.clone().step_by(most) {
             let end = (start + most).min(tiles.end);
             stack.read(start..end, encoding, &mut self.words);
@@ -169,12 +191,15 @@ impl Packer {
             executor.upload(batch, 0, bytemuck::cast_slice(&words))?;
             executor.run(prepared)?;
         }
-        let ticket = executor.read(flaws.whole())?;
-        let flaws = block_on(executor.finish(ticket))?;
+        let told = read(executor, told.whole())?;
         executor.release(&[prepared], &[]);
-        let packed = flaws == [0; 4];
-        self.packed += if packed { (tiles.len() * TILE_ROWS * stack.cols) as u64 } else { 0 };
-        Ok(packed)
+        // A device may give work up and not say so.
+        let done = [pack.workgroups().wrapping_mul(tiles.len()) as u32, 0];
+        if told != bytemuck::cast_slice::<_, u8>(&done) {
+            return Ok(false);
+        }
+        self.packed += (tiles.len() * TILE_ROWS * cols) as u64;
+        Ok(true)
     }
 
     /// Memory for a batch of so many bytes.
@@ -185,8 +210,8 @@ impl Packer {
         self.free(executor);
         let scratch = Scratch {
             batch: executor.create(Batch::BYTES, "batch")?,
+            told: executor.create(8, "told of packing")?,
             weights: executor.create(bytes, "weights to pack")?,
-            flaws: executor.create(4, "flaws")?,
         };
         self.scratch = Some(scratch);
         Ok(scratch)
@@ -198,17 +223,26 @@ impl Packer {
     /// When the device was lost.
     pub fn close(mut self, executor: &mut dyn Executor) -> Result<u64> {
         self.free(executor);
-        if self.packed > 0 {
+        if self.ran {
             block_on(executor.busy())?;
         }
         Ok(self.packed)
     }
 
     fn free(&mut self, executor: &mut dyn Executor) {
-        if let Some(Scratch { batch, weights, flaws }) = self.scratch.take() {
-            executor.release(&[], &[batch, weights, flaws]);
+        if let Some(Scratch { batch, told, weights }) = self.scratch.take() {
+            executor.release(&[], &[batch, told, weights]);
         }
     }
+}
+
+fn kind_of(stack: &Stack<'_>) -> Kind {
+    Kind(stack.cols, stack.packing(), stack.encoding())
+}
+
+fn read(executor: &mut dyn Executor, window: Window) -> Result<Vec<u8>> {
+    let ticket = executor.read(window)?;
+    block_on(executor.finish(ticket))
 }
 
 #[cfg(test)]
@@ -221,7 +255,7 @@ mod tests {
 
     /// The verdict on a device that packs a million numbers, if the processor took so long for them and made `packed` of them, of
     /// `numbers` in all; and whether the planes are as the processor made them.
-    fn verdict(numbers: u64, took: Duration, change: impl Fn(&mut [Vec<u32>])) -> (Option<bool>, bool) {
+    fn verdict(numbers: u64, took: Duration, change: impl Fn(&mut [Vec<u32>])) -> (Option<bool>, bool, u64) {
         let checkpoint = SHAPES[0].checkpoint();
         let name = "model.embed_tokens.weight";
         let tensor = checkpoint.tensor(name, &[49_152, 576]).unwrap();
@@ -242,34 +276,30 @@ mod tests {
         let same = planes.iter().zip(&packed).all(|(plane, words)| {
             let len = words.len() as u64 * 4;
             let ticket = cpu.read(plane.window(len / 29 * 2, len)).unwrap();
-            block_on(cpu.finish(ticket)).unwrap() == bytemuck::cast_slice::<u32, u8>(words)
+            block_on(cpu.finish(ticket)).unwrap() == bytemuck::cast_slice::<_, u8>(words)
         });
-        let verdict = packer.verdict;
-        packer.close(&mut cpu).unwrap();
-        (verdict, same)
+        let verdict = packer.takes(&stack, QUANTIZERS[0]);
+        (verdict, same, packer.close(&mut cpu).unwrap())
     }
 
     #[test]
     fn a_device_packs_if_it_is_faster_and_makes_the_same() {
-        let (all, slow) = (1 << 50, Duration::from_secs(3600));
-        assert_eq!(verdict(all, slow, |_| {}), (Some(true), true));
-        assert_eq!(verdict(all, Duration::from_micros(10), |_| {}), (Some(false), true));
+        let (all, slow, numbers) = (1 << 50, Duration::from_secs(3600), 29 * 64 * 576);
+        assert_eq!(verdict(all, slow, |_| {}), (Some(true), true, numbers));
+        assert_eq!(verdict(all, Duration::from_micros(10), |_| {}), (Some(false), true, 0));
         // One bit of the last word, or of a constant. What the processor made is put back.
-        assert_eq!(
-            verdict(all, slow, |packed| *packed[0].last_mut().unwrap() ^= 1 << 28),
-            (Some(false), true)
-        );
-        assert_eq!(verdict(all, slow, |packed| packed[1][70] ^= 1), (Some(false), true));
+        let last = |packed: &mut [Vec<u32>]| *packed[0].last_mut().unwrap() ^= 1 << 28;
+        assert_eq!(verdict(all, slow, last), (Some(false), true, 0));
+        assert_eq!(verdict(all, slow, |packed| packed[1][70] ^= 1), (Some(false), true, 0));
         // What does not take long is not tried: nothing was written.
-        let (verdict, written) = verdict(2_000_000, Duration::from_secs(1), |_| {});
-        assert_eq!((verdict, written), (Some(false), false));
+        assert_eq!(verdict(2_000_000, Duration::from_secs(1), |_| {}), (Some(false), false, 0));
     }
 
     #[test]
     fn devices_that_run_on_the_processor_are_not_tried() {
         let mut device = Capabilities::promised("llvmpipe", "vulkan");
         device.software = true;
-        assert_eq!(Packer::new(PackedOn::Fastest, &device, 1 << 40).verdict, Some(false));
-        assert_eq!(Packer::new(PackedOn::Fastest, Cpu::new().capabilities(), 1 << 40).verdict, Some(false));
+        assert_eq!(Packer::new(PackedOn::Fastest, &device, 1 << 40).wanted, Some(false));
+        assert_eq!(Packer::new(PackedOn::Fastest, Cpu::new().capabilities(), 1 << 40).wanted, Some(false));
     }
 }

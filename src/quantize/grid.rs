@@ -62,7 +62,9 @@ impl Zeros {
     #[inline(always)]
     pub(super) fn stored(self, grid: Grid, states: u32) -> (f16, f16) {
         let scale = f16::from_f32(grid.scale);
-        (scale, f16::from_f32(self.second(grid, scale.to_f32(), states)))
+        let second = f16::from_f32(self.second(grid, scale.to_f32(), states));
+        // Not −0.
+        (scale, if second == f16::ZERO { f16::ZERO } else { second })
     }
 
     /// The second number that is stored for a grid, before it is rounded; `scale` is the first one, rounded.
@@ -70,8 +72,7 @@ impl Zeros {
     pub(super) fn second(self, grid: Grid, scale: f32, states: u32) -> f32 {
         match self {
             Zeros::Free if scale == 0.0 => 0.0,
-            // Not −0.
-            Zeros::Free => grid.zero + 0.0,
+            Zeros::Free => grid.zero,
             Zeros::Whole { least } => round(grid.zero.clamp(least.into(), (states - 1) as f32)),
             Zeros::Middle => 0.0,
             Zeros::Offset => -grid.zero * grid.scale,

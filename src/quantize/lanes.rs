@@ -209,6 +209,8 @@ impl Search<'_> {
             second[l] = self.zeros.second(grids.of(l), scale[l], self.states);
         }
         to_halves(&mut second);
+        // Not −0.
+        second.iter_mut().for_each(|second| *second += 0.0);
         let mut held = *grids;
         for l in 0..LANES {
             held.set(l, self.zeros.read((scale[l], second[l]), self.states));

@@ -12,6 +12,10 @@ use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::time::Duration;
 
+/// Multiplications and additions of one submission, and of one dispatch where it can be cut up. Windows resets a device on which a
+/// submission takes two seconds, and macOS gives it up; by reckoning, the slowest GPUs make some 0.3 TFLOP/s.
+pub const OPERATIONS: u64 = 200_000_000_000;
+
 /// Set in the id of a buffer that lives only inside one recording.
 const TEMPORARY: u32 = 1 << 31;
 
@@ -36,6 +40,14 @@ impl Buffer {
     pub fn window(self, offset: u64, len: u64) -> Window {
         debug_assert!(offset + len <= self.len, "{self:?} {offset} {len}");
         Window { buffer: self, offset, len }
+    }
+
+    /// `n` of `capacity` rows of `words` 32-bit words, from row `first` on; the whole buffer if those are all.
+    pub fn rows(self, words: usize, first: usize, n: usize, capacity: usize) -> Window {
+        match n == capacity {
+            true => self.whole(),
+            false => self.window((first * words * 4) as u64, (n * words * 4) as u64),
+        }
     }
 
     /// The slot of a temporary in [`Recording::temporaries`]; nothing for a buffer of the executor.
@@ -193,6 +205,8 @@ pub struct Recorder<'a> {
     pub choices: Option<&'a BTreeMap<String, String>>,
     /// Whether products with weights of integer codes round activations to 8 bits.
     pub dots: bool,
+    /// Multiplications and additions of one dispatch, where it can be cut up.
+    pub operations: u64,
     /// Work for which nothing was measured, as the kernel that it is for describes it.
     pub unmeasured: Vec<Box<dyn Any>>,
     dispatches: Vec<Dispatch>,
@@ -209,6 +223,7 @@ impl<'a> Recorder<'a> {
             capabilities,
             choices: None,
             dots: false,
+            operations: OPERATIONS,
             unmeasured: Vec::new(),
             dispatches: Vec::new(),
             temporaries: Vec::new(),
@@ -244,6 +259,19 @@ impl<'a> Recorder<'a> {
             let (tensors, origin) = (tensors.to_vec(), origin.to_vec());
             self.inputs.push(Input { after, bytes: values.len, tensors, origin });
         }
+    }
+
+    /// Rows of each part of work on `capacity` rows that takes so many operations for each of them: as many as one dispatch should have,
+    /// in whole `unit`s, so that each part starts where windows may in buffers of such rows of `widths` words. All of them where
+    /// there is no such part.
+    pub fn rows_of_a_part(&self, capacity: usize, operations: u64, unit: usize, widths: &[usize]) -> usize {
+        let starts = |rows: &usize| {
+            let bytes = widths.iter().map(|words| (rows * words * 4) as u64);
+            bytes.into_iter().all(|bytes| bytes.is_multiple_of(self.capabilities.window_alignment))
+        };
+        let least = (unit..capacity).step_by(unit).find(starts).unwrap_or(capacity);
+        let most = usize::try_from(self.operations / operations.max(1)).unwrap_or(usize::MAX);
+        (most / least * least).clamp(least, capacity)
     }
 
     /// Names the part of the model that the following dispatches belong to.

@@ -6,7 +6,9 @@ use super::{Adapter, Options, textures};
 use crate::capabilities::Capabilities;
 use crate::error::{Error, Result};
 use crate::kernels::{Access, Kernel};
-use crate::recording::{Buffer, Dispatch, Executor, Pending, Prepared, Recording, Ticket, Window};
+use crate::recording::{
+    Buffer, Dispatch, Executor, OPERATIONS, Pending, Prepared, Recording, Ticket, Window,
+};
 use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::mpsc::{Receiver, channel};
@@ -20,10 +22,6 @@ const ADVICE: &str = "try a shorter --ctx or fewer --bits";
 
 /// Dispatches of one submission.
 const SUBMITTED: usize = 128;
-
-/// Multiplications and additions of one submission, where it has more than one dispatch. Windows resets a device on which one
-/// takes two seconds, and macOS gives one up; by reckoning, the slowest GPUs make some 0.3 TFLOP/s.
-const OPERATIONS: u64 = 200_000_000_000;
 
 /// How long it may take to be told that a copy is there, once it is: another thread that waits for the device may be the one
 /// that learns of it.
@@ -513,7 +511,8 @@ impl Executor for Gpu {
 
 #[cfg(test)]
 mod tests {
-    use super::{OPERATIONS, SUBMITTED, submissions};
+    use super::{SUBMITTED, submissions};
+    use crate::recording::OPERATIONS;
 
     #[test]
     fn a_submission_is_bounded_by_steps_and_by_work() {

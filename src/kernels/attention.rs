@@ -1,7 +1,7 @@
 //! Causal attention over the paged cache.
 
 use super::case::{Builder, F32};
-use super::twin::active;
+use super::twin::{ROW_WORDS, active};
 use super::{Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{pair, unpair};
@@ -272,6 +272,12 @@ impl Recorder<'_> {
                 (kernel, consts, vec![rotation.table, qkv])
             }
         };
+        if !lane
+            && splits == 1
+            && let Queries::Given(q) = queries
+        {
+            return self.in_parts(kernel, consts, (rows, capacity, tile), q, cache, out);
+        }
         let cached = [cache.keys, cache.values, slices];
         let bindings = [rows, cache.pages].into_iter().chain(asked).chain(cached).map(Into::into);
         if lane {
@@ -283,6 +289,30 @@ impl Recorder<'_> {
         }
         if splits > 1 {
             self.merge((rows, capacity), slices, splits, cache, out);
+        }
+    }
+
+    /// `attention_shared` of whole rows, in as many dispatches as it takes for none to be too long where a row sees all the keys that
+    /// there is room for.
+    fn in_parts(
+        &mut self,
+        kernel: &Kernel,
+        consts: Consts,
+        (rows, capacity, tile): (Buffer, usize, usize),
+        q: Buffer,
+        cache: &Cache,
+        out: Buffer,
+    ) {
+        let (width, room) = (cache.heads * cache.head_dim, cache.max_pages * PAGE);
+        let keys = if cache.window > 0 { cache.window.min(room) } else { room };
+        let part = self.rows_of_a_part(capacity, 4 * (keys * width) as u64, tile, &[ROW_WORDS, width]);
+        for first in (0..capacity).step_by(part) {
+            let n = part.min(capacity - first);
+            let cut = |buffer: Buffer, words| buffer.rows(words, first, n, capacity);
+            let (rows, q, out) = (cut(rows, ROW_WORDS), cut(q, width), cut(out, width));
+            let bindings = [rows, cache.pages.whole(), q, cache.keys.whole(), cache.values.whole(), out];
+            let grid = [cache.heads / cache.team(), n / tile, 1];
+            self.dispatch(kernel.name, consts.clone(), bindings, grid);
         }
     }
 
@@ -499,7 +529,11 @@ fn cases(way: Way) -> Vec<Case> {
             way == Way::Shared
                 || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
         };
-    whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled).filter(fits).map(case).collect()
+    // In dispatches of eight rows, where windows may start.
+    let parts = [((9, 3, 64, 0, 0.0), 2, 1), ((4, 4, 16, 0, 0.0), 1, 1)].map(case).map(Case::in_parts);
+    let parts = parts.into_iter().filter(|_| way == Way::Shared);
+    let all = whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled);
+    all.filter(fits).map(case).chain(parts).collect()
 }
 
 fn merge_cases() -> Vec<Case> {
@@ -521,4 +555,46 @@ fn merge_cases() -> Vec<Case> {
             })
         })
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::OPERATIONS;
+
+    /// A prompt of 512 rows of an 8B model, where the cache has room for 131,072 tokens.
+    #[test]
+    fn no_dispatch_of_a_long_context_is_too_long() {
+        let device = Capabilities { window_alignment: 256, ..Capabilities::promised("a GPU", "vulkan") };
+        let mut r = Recorder::new(&device);
+        let buffer = |id, words: usize| Buffer { id, len: words as u64 * 4, name: "" };
+        let cache = Cache {
+            heads: 32,
+            kv_heads: 8,
+            head_dim: 128,
+            window: 0,
+            max_pages: 4096,
+            pages: buffer(0, 4096),
+            way: Way::Shared,
+            keys: buffer(1, 4),
+            values: buffer(2, 4),
+        };
+        let (rows, q) = (buffer(3, 512 * ROW_WORDS), buffer(4, 512 * 4096));
+        r.attention((rows, 512, true), q, Scale { scale: 1.0, cap: 0.0 }, &cache);
+        let recording = r.finish();
+        let mut end = 0;
+        for dispatch in &recording.dispatches {
+            assert!(
+                (OPERATIONS / 2..=OPERATIONS).contains(&dispatch.operations()) || end == 440,
+                "{dispatch:?}"
+            );
+            assert_eq!(dispatch.bindings[0].offset, end * 32);
+            assert_eq!(dispatch.bindings[2].offset, end * 4096 * 4);
+            assert_eq!(dispatch.bindings[5].offset, end * 4096 * 4);
+            // Enough workgroups for a large GPU.
+            assert!(dispatch.workgroups[0] * dispatch.workgroups[1] >= 256, "{dispatch:?}");
+            end += dispatch.bindings[0].len / 32;
+        }
+        assert_eq!((end, recording.dispatches.len()), (512, 6));
+    }
 }

@@ -41,6 +41,16 @@ pub struct Case {
 }
 
 impl Case {
+    /// The same with its dispatches cut up, those that can be.
+    pub(super) fn in_parts(self) -> Case {
+        let record = self.record;
+        let record: Record = Box::new(move |recorder, buffers| {
+            recorder.operations = 1;
+            record(recorder, buffers);
+        });
+        Case { name: self.name + ", in parts", record, ..self }
+    }
+
     /// What a device with these capabilities is given for it, over buffers that are not there.
     pub fn recording(&self, device: &Capabilities) -> Recording {
         let buffer = |(id, input): (usize, &Input)| Buffer {

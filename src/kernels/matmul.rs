@@ -9,7 +9,9 @@ use super::matmul_cases::{
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
 use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
-use super::{Access, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl};
+use super::{
+    Access, Case, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl,
+};
 use crate::capabilities::Capabilities;
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
@@ -100,7 +102,9 @@ pub const TILE: Kernel = Kernel {
     twin,
     cases: || {
         let tile = |_: &Capabilities, _: Shape| Some(Variant::Tile);
-        cases(test_packings(), tile).into_iter().chain(glu_cases(tile)).collect()
+        let parts = cases(few_packings(), tile).into_iter().filter(|case| case.name.contains("of 72 rows"));
+        let parts = parts.take(1).map(Case::in_parts);
+        cases(test_packings(), tile).into_iter().chain(glu_cases(tile)).chain(parts).collect()
     },
 };
 
@@ -248,10 +252,18 @@ impl Recorder<'_> {
                     self.dispatch_weight(SPLIT.name, format, consts, bindings, planes, grid);
                 }
                 Variant::Tile => {
-                    let consts = consts.u32("T", TILE_T).u32("ROWS", x.capacity);
-                    let grid = [tiles, x.capacity.div_ceil(TILE_T), 1];
-                    let bindings = [x.rows.into(), x.values.into(), out.into()];
-                    self.dispatch_weight(TILE.name, format, consts, bindings, planes, grid);
+                    let (capacity, each) = (x.capacity, 2 * (shard.rows * cols) as u64);
+                    let widths = [super::twin::ROW_WORDS, cols, stride];
+                    let part = self.rows_of_a_part(capacity, each, TILE_T, &widths);
+                    for first in (0..capacity).step_by(part) {
+                        let n = part.min(capacity - first);
+                        let cut = |(buffer, words): (Buffer, usize)| buffer.rows(words, first, n, capacity);
+                        let bindings =
+                            [(x.rows, widths[0]), (x.values, widths[1]), (out, widths[2])].map(cut);
+                        let consts = consts.clone().u32("T", TILE_T).u32("ROWS", n);
+                        let grid = [tiles, n.div_ceil(TILE_T), 1];
+                        self.dispatch_weight(TILE.name, format, consts, bindings, planes.clone(), grid);
+                    }
                 }
                 Variant::TileHalf => {
                     let kernel = (&matmul_tile_half::KERNEL, TILE_T);

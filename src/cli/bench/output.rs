@@ -80,8 +80,8 @@ pub fn markdown(rows: &[Row], limits: Limits) -> String {
 
 /// All figures, a row a line.
 pub fn csv(rows: &[Row]) -> String {
-    let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,packed_on_device,\
-                    first_token_cold_s,first_token_warm_s,tokens_per_s,tokens_per_s_sd,device_s,host_s,dispatches,\
+    let mut text = "model,parameters,format,device,backend,driver,test,tokens,depth,sequences,weight_bytes,peak_bytes,load_s,\
+                    packed_on_device,first_token_cold_s,first_token_warm_s,tokens_per_s,tokens_per_s_sd,device_s,host_s,dispatches,\
                     bytes_per_step,copy_bytes_per_s,f32_flops,f16_flops,matrix_flops,of_limit\n"
         .to_owned();
     let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));

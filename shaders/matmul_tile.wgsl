@@ -5,7 +5,7 @@
 // outputs from there, so that an unpacked weight serves 64 rows.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), ADD, GROUP, GROUPS,
-// ROWS (capacity of the row table), T = 64 (rows of a tile); outputs.wgsl; tile/; a format. Grid: (tiles, rows / 64).
+// ROWS (of the row table, or of a part of it), T = 64 (rows of a tile); outputs.wgsl; tile/; a format. Grid: (tiles, rows / 64).
 
 // 8 KiB and 8 KiB, all that WebGPU promises, or half of that.
 var<workgroup> weights: array<Kept, 512>; // [16 columns × 2, 16 quads]

@@ -184,6 +184,14 @@ impl Dispatch {
         if let Some(product) = self.product() {
             return 2 * product.map(|n| n as u64).iter().product::<u64>();
         }
+        // Only products with experts' matrices have slots of those: each row goes through so many.
+        if let [Some(n), Some(k), Some(slots), Some(_)] =
+            ["N", "K", "SLOTS", "COUNT"].map(|name| self.consts.number(name))
+        {
+            return 2
+                * [n, k, slots].map(|n| n as u64).iter().product::<u64>()
+                * u64::from(self.workgroups[1]);
+        }
         // Of all kernels, only attention has teams of heads.
         let sizes = ["TEAM", "MAX_PAGES", "PAGE", "WINDOW", "SPLITS"].map(|name| self.consts.number(name));
         let ([Some(_), Some(pages), Some(page), Some(window), Some(slices)], Some(out)) =

@@ -305,7 +305,9 @@ impl Recorder<'_> {
     ) {
         let (width, room) = (cache.heads * cache.head_dim, cache.max_pages * PAGE);
         let keys = if cache.window > 0 { cache.window.min(room) } else { room };
-        let part = self.rows_of_a_part(capacity, 4 * (keys * width) as u64, tile, &[ROW_WORDS, width]);
+        // Parts run one after the other, and each should keep a GPU busy.
+        let unit = tile * SHARED_ITEMS.div_ceil(cache.heads / cache.team());
+        let part = self.rows_of_a_part(capacity, 4 * (keys * width) as u64, unit, &[ROW_WORDS, width]);
         for first in (0..capacity).step_by(part) {
             let n = part.min(capacity - first);
             let cut = |buffer: Buffer, words| buffer.rows(words, first, n, capacity);
@@ -529,8 +531,8 @@ fn cases(way: Way) -> Vec<Case> {
             way == Way::Shared
                 || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
         };
-    // In dispatches of eight rows, where windows may start.
-    let parts = [((9, 3, 64, 0, 0.0), 2, 1), ((4, 4, 16, 0, 0.0), 1, 1)].map(case).map(Case::in_parts);
+    // In several dispatches: enough heads that few rows keep a GPU busy.
+    let parts = [((64, 64, 16, 0, 0.0), 2, 1), ((64, 64, 8, 5, 0.0), 1, 1)].map(case).map(Case::in_parts);
     let parts = parts.into_iter().filter(|_| way == Way::Shared);
     let all = whole.map(|shape| (shape, 1, 1)).into_iter().chain(sliced).chain(tiled);
     all.filter(fits).map(case).chain(parts).collect()
@@ -584,10 +586,7 @@ mod tests {
         let recording = r.finish();
         let mut end = 0;
         for dispatch in &recording.dispatches {
-            assert!(
-                (OPERATIONS / 2..=OPERATIONS).contains(&dispatch.operations()) || end == 440,
-                "{dispatch:?}"
-            );
+            assert!((OPERATIONS / 2..=OPERATIONS).contains(&dispatch.operations()), "{dispatch:?}");
             assert_eq!(dispatch.bindings[0].offset, end * 32);
             assert_eq!(dispatch.bindings[2].offset, end * 4096 * 4);
             assert_eq!(dispatch.bindings[5].offset, end * 4096 * 4);
@@ -595,6 +594,6 @@ mod tests {
             assert!(dispatch.workgroups[0] * dispatch.workgroups[1] >= 256, "{dispatch:?}");
             end += dispatch.bindings[0].len / 32;
         }
-        assert_eq!((end, recording.dispatches.len()), (512, 6));
+        assert_eq!((end, recording.dispatches.len()), (512, 8));
     }
 }

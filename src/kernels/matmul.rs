@@ -103,7 +103,8 @@ pub const TILE: Kernel = Kernel {
     cases: || {
         let tile = |_: &Capabilities, _: Shape| Some(Variant::Tile);
         let parts = cases(few_packings(), tile).into_iter().filter(|case| case.name.contains("of 72 rows"));
-        let parts = parts.take(1).map(Case::in_parts);
+        let parts = parts.chain(glu_cases(tile).into_iter().filter(|case| case.name.contains("of 65 rows")));
+        let parts = parts.filter(|case| case.name.contains("f16")).map(Case::in_parts);
         cases(test_packings(), tile).into_iter().chain(glu_cases(tile)).chain(parts).collect()
     },
 };

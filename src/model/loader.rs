@@ -1,7 +1,7 @@
 //! Weights on their way from a checkpoint into device memory: read, quantized, packed and uploaded a few
 //! tiles at a time, so that host memory never holds a matrix twice, let alone the model.
 
-use super::packer::{PackedOn, Packer, Place};
+use super::packer::{Outcome, PackedOn, Packer, Place};
 use super::stack::{Part, Stack, flawed};
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::error::{Error, Result};
@@ -310,8 +310,10 @@ impl Loader<'_> {
                 let taken = self.packer.takes(&stack, quantizer);
                 let mut end = end_tile;
                 let on_device = taken == Some(true) && !refused;
-                if !on_device || !self.packer.pack(self.executor, &stack, place, first..end)? {
-                    refused |= on_device;
+                if on_device {
+                    refused = self.packer.pack(self.executor, &stack, place, first..end)? != Outcome::Packed;
+                }
+                if !on_device || refused {
                     end = (first + batch).min(end_tile);
                     if taken.is_none() {
                         self.packer.touch(&stack, first..end);

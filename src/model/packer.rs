@@ -70,6 +70,17 @@ pub(super) struct Place<'a> {
     pub first: usize,
 }
 
+/// How packing on the device came out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Outcome {
+    /// As wanted.
+    Packed,
+    /// There are weights that it does not pack.
+    TooLarge,
+    /// Without success.
+    Failed,
+}
+
 impl Packer {
     /// For a model of so many numbers.
     pub fn new(on: PackedOn, device: &Capabilities, numbers: u64) -> Self {
@@ -118,7 +129,7 @@ impl Packer {
         if numbers < ENOUGH {
             return Ok(());
         }
-        if took.mul_f64(self.numbers as f64 / numbers as f64) < WORTH_IT {
+        if self.measured.is_empty() && took.mul_f64(self.numbers as f64 / numbers as f64) < WORTH_IT {
             self.wanted = Some(false);
             return Ok(());
         }
@@ -135,13 +146,13 @@ impl Packer {
         }
         // Once to compile, and to have memory in place.
         let before = self.packed;
-        let mut best = Some(Duration::MAX);
+        let (mut best, mut outcome) = (Duration::MAX, Outcome::Packed);
         for _ in 0..2 {
             let started = Instant::now();
-            let done = self.pack(executor, stack, place, tiles.clone())?;
-            best = best.filter(|_| done).map(|best| best.min(started.elapsed()));
+            outcome = self.pack(executor, stack, place, tiles.clone())?;
+            best = best.min(started.elapsed());
         }
-        let mut good = best.is_some_and(|best| best < took);
+        let mut good = outcome == Outcome::Packed && best < took;
         for (window, words) in windows.iter().zip(packed) {
             good = good
                 && read(executor, *window).is_ok_and(|made| made == bytemuck::cast_slice::<_, u8>(words));
@@ -152,11 +163,14 @@ impl Packer {
                 executor.upload(window.buffer, window.offset, bytemuck::cast_slice(words))?;
             }
         }
-        self.measured.push((kind_of(stack), good));
+        // Of such weights the next matrix of the kind may have none.
+        if outcome != Outcome::TooLarge {
+            self.measured.push((kind_of(stack), good));
+        }
         Ok(())
     }
 
-    /// Packs tiles of a matrix on the device; whether it did. Where it did not, what is there may have changed.
+    /// Packs tiles of a matrix on the device, if it can. Where it did not, what is there may have changed.
     ///
     /// # Errors
     /// When the device was lost.
@@ -166,8 +180,8 @@ impl Packer {
         stack: &Stack<'_>,
         Place { planes, first }: Place<'_>,
         tiles: Range<usize>,
-    ) -> Result<bool> {
-        let &[codes, constants] = planes else { return Ok(false) };
+    ) -> Result<Outcome> {
+        let &[codes, constants] = planes else { return Ok(Outcome::Failed) };
         let device = executor.capabilities().clone();
         let encoding = stack.encoding();
         let tile_bytes = (TILE_ROWS * stack.cols * encoding.bitsize() / 8) as u64;
@@ -175,12 +189,12 @@ impl Packer {
         let most = (BATCH / (TILE_ROWS * stack.cols)).clamp(1, 65_535).min(room).min(tiles.len());
         // What there is no memory for, or what a driver refuses, the processor packs.
         let scratch = if most > 0 { self.scratch(executor, tile_bytes * most as u64).ok() } else { None };
-        let Some(Scratch { batch, told, weights }) = scratch else { return Ok(false) };
+        let Some(Scratch { batch, told, weights }) = scratch else { return Ok(Outcome::Failed) };
         let (cols, packing, planes) = (stack.cols, stack.packing(), [codes, constants]);
         let pack = Pack { batch, weights, planes, told, cols, packing, encoding, tiles: most };
         let mut r = Recorder::new(&device);
         r.pack(pack);
-        let Ok(prepared) = executor.prepare(r.finish()) else { return Ok(false) };
+        let Ok(prepared) = executor.prepare(r.finish()) else { return Ok(Outcome::Failed) };
         self.ran = true;
         executor.upload(told, 0, &[0; 8])?;
         for start in tiles.clone().step_by(most) {
@@ -191,15 +205,18 @@ impl Packer {
             executor.upload(batch, 0, bytemuck::cast_slice(&words))?;
             executor.run(prepared)?;
         }
-        let told = read(executor, told.whole())?;
+        let told: Vec<u32> = bytemuck::pod_collect_to_vec(&read(executor, told.whole())?);
         executor.release(&[prepared], &[]);
         // A device may give work up and not say so.
-        let done = [pack.workgroups().wrapping_mul(tiles.len()) as u32, 0];
-        if told != bytemuck::cast_slice::<_, u8>(&done) {
-            return Ok(false);
-        }
-        self.packed += (tiles.len() * TILE_ROWS * cols) as u64;
-        Ok(true)
+        let all = pack.workgroups().wrapping_mul(tiles.len()) as u32;
+        Ok(match told[..] {
+            [done, 0] if done == all => {
+                self.packed += (tiles.len() * TILE_ROWS * cols) as u64;
+                Outcome::Packed
+            }
+            [done, _] if done == all => Outcome::TooLarge,
+            _ => Outcome::Failed,
+        })
     }
 
     /// Memory for a batch of so many bytes.
@@ -208,11 +225,10 @@ impl Packer {
             return Ok(scratch);
         }
         self.free(executor);
-        let scratch = Scratch {
-            batch: executor.create(Batch::BYTES, "batch")?,
-            told: executor.create(8, "told of packing")?,
-            weights: executor.create(bytes, "weights to pack")?,
-        };
+        // The largest first: where there is no room for it, nothing is left behind.
+        let weights = executor.create(bytes, "weights to pack")?;
+        let (batch, told) = (executor.create(Batch::BYTES, "batch")?, executor.create(8, "told of packing")?);
+        let scratch = Scratch { batch, told, weights };
         self.scratch = Some(scratch);
         Ok(scratch)
     }
@@ -254,14 +270,24 @@ mod tests {
     use crate::format::{Packing, q4};
 
     /// The verdict on a device that packs a million numbers, if the processor took so long for them and made `packed` of them, of
-    /// `numbers` in all; and whether the planes are as the processor made them.
-    fn verdict(numbers: u64, took: Duration, change: impl Fn(&mut [Vec<u32>])) -> (Option<bool>, bool, u64) {
+    /// `numbers` in all; whether the planes are as the processor made them, and how many numbers the device packed.
+    fn verdict(
+        numbers: u64,
+        took: Duration,
+        large: bool,
+        change: impl Fn(&mut [Vec<u32>]),
+    ) -> (Option<bool>, bool, u64) {
         let checkpoint = SHAPES[0].checkpoint();
-        let name = "model.embed_tokens.weight";
-        let tensor = checkpoint.tensor(name, &[49_152, 576]).unwrap();
+        let (rows, cols) = (2048, 576);
+        let tensor = checkpoint.tensor("model.embed_tokens.weight", &[49_152, cols]).unwrap();
         let packing = Packing { format: &q4::FORMAT, group: 32 };
-        let part = Part { first: 0, rows: 49_152, packing, own: false, tensor, order: None, treated: None };
-        let stack = Stack { parts: &[part], rows: 49_152, cols: 576, in_turns: false };
+        let treated = large.then(|| {
+            let mut values = vec![0.5; rows * cols];
+            values[10 * TILE_ROWS * cols] = 40_000.0;
+            values
+        });
+        let part = Part { first: 0, rows, packing, own: false, tensor, order: None, treated };
+        let stack = Stack { parts: &[part], rows, cols, in_turns: false };
         let tiles = 3..32;
         let mut packed = stack.pack(tiles.clone(), QUANTIZERS[0]).unwrap();
         change(&mut packed);
@@ -285,14 +311,16 @@ mod tests {
     #[test]
     fn a_device_packs_if_it_is_faster_and_makes_the_same() {
         let (all, slow, numbers) = (1 << 50, Duration::from_secs(3600), 29 * 64 * 576);
-        assert_eq!(verdict(all, slow, |_| {}), (Some(true), true, numbers));
-        assert_eq!(verdict(all, Duration::from_micros(10), |_| {}), (Some(false), true, 0));
+        assert_eq!(verdict(all, slow, false, |_| {}), (Some(true), true, numbers));
+        assert_eq!(verdict(all, Duration::from_micros(10), false, |_| {}), (Some(false), true, 0));
         // One bit of the last word, or of a constant. What the processor made is put back.
         let last = |packed: &mut [Vec<u32>]| *packed[0].last_mut().unwrap() ^= 1 << 28;
-        assert_eq!(verdict(all, slow, last), (Some(false), true, 0));
-        assert_eq!(verdict(all, slow, |packed| packed[1][70] ^= 1), (Some(false), true, 0));
+        assert_eq!(verdict(all, slow, false, last), (Some(false), true, 0));
+        assert_eq!(verdict(all, slow, false, |packed| packed[1][70] ^= 1), (Some(false), true, 0));
+        // A weight that the device does not pack tells nothing of the device.
+        assert_eq!(verdict(all, slow, true, |_| {}), (None, true, 0));
         // What does not take long is not tried: nothing was written.
-        assert_eq!(verdict(2_000_000, Duration::from_secs(1), |_| {}), (Some(false), false, 0));
+        assert_eq!(verdict(2_000_000, Duration::from_secs(1), false, |_| {}), (Some(false), false, 0));
     }
 
     #[test]

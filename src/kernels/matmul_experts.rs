@@ -155,3 +155,25 @@ fn cases() -> Vec<Case> {
     }
     cases
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capabilities::Capabilities;
+
+    /// Submissions are bounded by work, and experts' products are most of it: each row's with the matrices of all its slots.
+    #[test]
+    fn work_is_counted() {
+        let device = Capabilities::promised("a GPU", "vulkan");
+        for (name, each) in [
+            ("up, f16 1 of 3 experts of 16x8", 2 * 16 * 8),
+            ("down, f16 2 of 4 experts of 128x64", 2 * 128 * 64 * 2),
+        ] {
+            let case = cases().into_iter().find(|case| case.name == name).unwrap();
+            let recording = case.recording(&device);
+            let work: Vec<u64> = recording.dispatches.iter().map(|d| d.operations()).collect();
+            // Of six rows.
+            assert!(!work.is_empty() && work.iter().all(|n| *n == 6 * each), "{name}: {work:?}");
+        }
+    }
+}

@@ -5,19 +5,19 @@
 //!
 //! # A tour
 //!
-//! From the bottom up; a module imports only from floors below its own (`tests/layers.rs` holds that):
+//! From the bottom up; a module imports only from floors below its own (`tests/layers.rs` holds that), but for its tests:
 //!
 //! | floor | modules | |
 //! |---|---|---|
-//! | 6 | [`cli`] | one file a subcommand of `infer` |
-//! | 5 | [`experiment`] | tasks, arms, runs, statistics, verdicts, reports: what `infer ab` does |
-//! | 5 | [`export`] | one file a layout: models with quantized weights in files, what `infer quantize` does |
-//! | 4 | [`engine`] | prompts in, tokens out: batches, cache pages, memory plans, likelihoods, device checks |
-//! | 3 | [`model`] | one file an architecture: how a forward pass is recorded, and how weights are loaded |
-//! | 3 | [`gpu`] | the only place that names wgpu: adapters, pipelines, replay |
-//! | 3 | [`cpu`] | replays the same recordings on the kernels' twins |
-//! | 3 | [`text`] | tokenizer, chat template, streaming of whole characters |
-//! | 2 | [`kernels`] | one file a kernel: what a model calls, the Rust twin, the cases it is checked on |
+//! | 7 | [`cli`] | one file a subcommand of `infer` |
+//! | 6 | [`experiment`] | tasks, arms, runs, statistics, verdicts, reports: what `infer ab` does |
+//! | 6 | [`export`] | one file a layout: models with quantized weights in files, what `infer quantize` does |
+//! | 5 | [`engine`] | prompts in, tokens out: batches, cache pages, memory plans, likelihoods, device checks |
+//! | 4 | [`model`] | one file an architecture: how a forward pass is recorded, and how weights are loaded |
+//! | 4 | [`gpu`] | the only place that names wgpu: adapters, pipelines, replay |
+//! | 4 | [`cpu`] | replays the same recordings on the kernels' twins |
+//! | 4 | [`text`] | tokenizer, chat template, streaming of whole characters |
+//! | 3 | [`kernels`] | one file a kernel: what a model calls, the Rust twin, the cases it is checked on |
 //! | 2 | [`checkpoint`] | safetensors, GGUF, packed layouts, `config.json`, hub downloads |
 //! | 2 | [`quantize`] | how scales and codes are chosen |
 //! | 1 | [`format`](mod@format) | one file a weight format: how it is packed and unpacked |

@@ -150,6 +150,9 @@ impl Packer {
         for _ in 0..2 {
             let started = Instant::now();
             outcome = self.pack(executor, stack, place, tiles.clone())?;
+            if outcome != Outcome::Packed {
+                break;
+            }
             best = best.min(started.elapsed());
         }
         let mut good = outcome == Outcome::Packed && best < took;

@@ -113,6 +113,7 @@ impl Grid {
         let steps = (states - 1) as f32;
         let narrow = (high - low) * MOST_ZERO <= low.abs().max(high.abs()) * steps;
         let (low, high) = if narrow { (low.min(0.0), high.max(0.0)) } else { (low, high) };
+        // Not −0.
         let scale = (high - low) / steps + 0.0;
         Grid { scale, zero: if scale > 0.0 { -low / scale } else { 0.0 } }
     }

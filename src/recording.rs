@@ -184,13 +184,16 @@ impl Dispatch {
         if let Some(product) = self.product() {
             return 2 * product.map(|n| n as u64).iter().product::<u64>();
         }
-        // Only products with experts' matrices have slots of those: each row goes through so many.
-        if let [Some(n), Some(k), Some(slots), Some(_)] =
-            ["N", "K", "SLOTS", "COUNT"].map(|name| self.consts.number(name))
+        // Only products with experts' matrices have slots of those: each row goes through so many, and in tiles no more than chose.
+        if let ([Some(n), Some(k), Some(slots), Some(_)], Some(chosen)) =
+            (["N", "K", "SLOTS", "COUNT"].map(|name| self.consts.number(name)), self.bindings.first())
         {
-            return 2
-                * [n, k, slots].map(|n| n as u64).iter().product::<u64>()
-                * u64::from(self.workgroups[1]);
+            let rows = u64::from(self.workgroups[1]);
+            let products = match self.consts.number("T") {
+                Some(t) => (rows * t as u64).min(chosen.len / 4),
+                None => rows * slots as u64,
+            };
+            return 2 * (n * k) as u64 * products;
         }
         // Of all kernels, only attention has teams of heads.
         let sizes = ["TEAM", "MAX_PAGES", "PAGE", "WINDOW", "SPLITS"].map(|name| self.consts.number(name));

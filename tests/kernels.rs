@@ -42,8 +42,15 @@ fn differs(case: &Case, masked: &Capabilities, all: &Capabilities) -> bool {
 
 /// Products for GPUs, and of experts. A processor takes a second to compile each case: where there are several adapters, the
 /// last one has all formats of them.
-const OF_GPUS: [&str; 6] =
-    ["matmul_split", "matmul_tile", "matmul_tile_half", "matmul_dot", "matmul_dot_tile", "matmul_experts"];
+const OF_GPUS: [&str; 7] = [
+    "matmul_split",
+    "matmul_tile",
+    "matmul_tile_half",
+    "matmul_dot",
+    "matmul_dot_tile",
+    "matmul_experts",
+    "matmul_experts_tile",
+];
 
 /// A device with all features, as kernels are used, or without them, the driver checking every access.
 struct Opened {

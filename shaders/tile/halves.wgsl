@@ -1,7 +1,7 @@
 // What matmul_tile multiplies: 16-bit floats (shaders/halve.wgsl), which are half as much to read from workgroup memory.
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
-@group(0) @binding(1) var<storage, read> x: array<vec2<u32>>;   // [rows, K] halves
+@group(0) @binding(1) var<storage, read> x: array<Loaded>;      // [rows, K] halves
 @group(0) @binding(2) var<storage, read> scales: array<f32>;    // [rows]
 @group(0) @binding(3) var<storage, read_write> out: array<f32>; // [rows, STRIDE]
 

@@ -19,23 +19,29 @@ pub const SHAPES: &[Shape] = &[
     shape("llama-3.2-3b", "3b", [3072, 8192, 28, 24, 8, 128, 128_256], true),
     shape("mistral-7b", "7b", [4096, 14_336, 32, 32, 8, 128, 32_768], false),
     shape("llama-3.1-8b", "8b", [4096, 14_336, 32, 32, 8, 128, 128_256], false),
+    Shape {
+        experts: Some([128, 8]),
+        ..shape("qwen3-30b-a3b", "30b-a3b", [2048, 768, 48, 32, 4, 128, 151_936], false)
+    },
 ];
 
-/// The shape of a model of the Llama family.
+/// The shape of a model of the Llama family, or, where it has experts, of Qwen3's.
 #[derive(Debug)]
 pub struct Shape {
     /// The model that has it.
     pub name: &'static str,
     /// Its size, which is a name too.
     pub size: &'static str,
-    /// `hidden_size`, `intermediate_size`, `num_hidden_layers`, `num_attention_heads`, `num_key_value_heads`, `head_dim`,
-    /// `vocab_size`.
+    /// `hidden_size`, `intermediate_size` (of an expert, if there are any), `num_hidden_layers`, `num_attention_heads`,
+    /// `num_key_value_heads`, `head_dim`, `vocab_size`.
     sizes: [usize; 7],
+    /// `num_experts`, `num_experts_per_tok`.
+    experts: Option<[usize; 2]>,
     tied: bool,
 }
 
 const fn shape(name: &'static str, size: &'static str, sizes: [usize; 7], tied: bool) -> Shape {
-    Shape { name, size, sizes, tied }
+    Shape { name, size, sizes, experts: None, tied }
 }
 
 impl Shape {
@@ -50,13 +56,23 @@ impl Shape {
     /// Never, as long as that model is whole.
     pub fn directory(&self) -> Result<Directory> {
         let [hidden, intermediate, layers, heads, kv_heads, head_dim, vocab] = self.sizes;
-        let config = json!({
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": hidden,
+        let (architecture, kind) = match self.experts {
+            Some(_) => ("Qwen3MoeForCausalLM", "qwen3_moe"),
+            None => ("LlamaForCausalLM", "llama"),
+        };
+        let mut config = json!({
+            "architectures": [architecture], "model_type": kind, "hidden_size": hidden,
             "intermediate_size": intermediate, "num_hidden_layers": layers, "num_attention_heads": heads,
             "num_key_value_heads": kv_heads, "head_dim": head_dim, "vocab_size": vocab, "hidden_act": "silu",
             "rms_norm_eps": 1e-5, "rope_theta": 500_000.0, "max_position_embeddings": 32_768,
             "tie_word_embeddings": self.tied, "attention_bias": false, "mlp_bias": false,
         });
+        if let Some([all, active]) = self.experts {
+            config["num_experts"] = all.into();
+            config["num_experts_per_tok"] = active.into();
+            config["moe_intermediate_size"] = intermediate.into();
+            config["norm_topk_prob"] = true.into();
+        }
         let shipped = shipped::source().directory;
         let mut files = vec![("config.json", Cow::Owned(config.to_string().into_bytes()))];
         for name in ["tokenizer.json", "tokenizer_config.json"] {
@@ -78,19 +94,28 @@ impl Shape {
             tensors.push(("lm_head.weight".to_owned(), vec![vocab, hidden]));
         }
         for layer in 0..layers {
-            let all: [(&str, Vec<usize>); 9] = [
-                ("input_layernorm", vec![hidden]),
-                ("self_attn.q_proj", vec![heads * head_dim, hidden]),
-                ("self_attn.k_proj", vec![kv_heads * head_dim, hidden]),
-                ("self_attn.v_proj", vec![kv_heads * head_dim, hidden]),
-                ("self_attn.o_proj", vec![hidden, heads * head_dim]),
-                ("post_attention_layernorm", vec![hidden]),
-                ("mlp.gate_proj", vec![intermediate, hidden]),
-                ("mlp.up_proj", vec![intermediate, hidden]),
-                ("mlp.down_proj", vec![hidden, intermediate]),
-            ];
-            let named = |(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape);
-            tensors.extend(all.map(named));
+            let mut add = |name: &str, shape: &[usize]| {
+                tensors.push((format!("model.layers.{layer}.{name}.weight"), shape.to_vec()));
+            };
+            add("input_layernorm", &[hidden]);
+            add("self_attn.q_proj", &[heads * head_dim, hidden]);
+            add("self_attn.k_proj", &[kv_heads * head_dim, hidden]);
+            add("self_attn.v_proj", &[kv_heads * head_dim, hidden]);
+            add("self_attn.o_proj", &[hidden, heads * head_dim]);
+            add("post_attention_layernorm", &[hidden]);
+            let mut mlp = |name: &str| {
+                add(&format!("{name}gate_proj"), &[intermediate, hidden]);
+                add(&format!("{name}up_proj"), &[intermediate, hidden]);
+                add(&format!("{name}down_proj"), &[hidden, intermediate]);
+            };
+            let Some([experts, _]) = self.experts else {
+                mlp("mlp.");
+                continue;
+            };
+            (0..experts).for_each(|expert| mlp(&format!("mlp.experts.{expert}.")));
+            add("mlp.gate", &[experts, hidden]);
+            add("self_attn.q_norm", &[head_dim]);
+            add("self_attn.k_norm", &[head_dim]);
         }
         let infos = tensors.into_iter().map(|(name, shape)| {
             let elements = shape.iter().product();
@@ -138,6 +163,7 @@ mod tests {
             ("3b", 3_212_749_824),
             ("7b", 7_248_023_552),
             ("llama-3.1-8b", 8_030_261_248),
+            ("30b-a3b", 30_532_122_624),
         ] {
             let shape = Shape::named(name).unwrap();
             assert_eq!(shape.checkpoint().parameters(), parameters, "{name}");

@@ -103,7 +103,8 @@ impl Plan {
         // The residual, its norm, and either what an MLP makes or what attention does.
         let slots = config.num_experts_per_tok.max(1);
         let heads = config.num_attention_heads + config.num_key_value_heads;
-        let widest = (3 * slots * config.intermediate_size).max(3 * heads * config.head_dim);
+        let inner = (2 * config.intermediate_size).max(config.hidden_size) + config.intermediate_size;
+        let widest = (slots * inner).max(3 * heads * config.head_dim);
         let inside = prompt_rows * (2 * config.hidden_size + widest);
         let steps = ((PREFILL + options.sequences) * config.vocab_size + inside) as u64 * 4;
         let memory =

@@ -95,6 +95,8 @@ pub const TILE: Kernel = Kernel {
         wgsl!("activation.wgsl"),
         wgsl!("outputs.wgsl"),
         wgsl!("tile/floats.wgsl"),
+        wgsl!("tile/plain.wgsl"),
+        wgsl!("tile/rows.wgsl"),
         wgsl!("matmul_tile.wgsl"),
     ],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
@@ -110,7 +112,7 @@ pub const TILE: Kernel = Kernel {
 };
 
 /// Rows of x that `matmul_tile` takes at a time.
-const TILE_T: usize = 64;
+pub(super) const TILE_T: usize = 64;
 
 /// The left side of a product: `capacity` rows of activations.
 #[derive(Clone, Copy, Debug)]
@@ -409,7 +411,7 @@ pub(super) fn multiply(
 }
 
 /// A dot product in eight partial sums, so that it can use vector registers.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     for (a, b) in a.chunks_exact(8).zip(b.chunks_exact(8)) {
         for i in 0..8 {

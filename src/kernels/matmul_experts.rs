@@ -3,8 +3,9 @@
 use super::case::{Builder, Compare};
 use super::matmul::Activations;
 use super::matmul_cases::{test_matrix, test_packings};
+use super::sort_experts::Order;
 use super::variant::{Part, Shape};
-use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
+use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};
 
@@ -29,6 +30,8 @@ pub struct Experts {
     pub slots: usize,
     /// All experts.
     pub count: usize,
+    /// What they chose, expert by expert, where that pays: see [`Recorder::sorted`].
+    pub order: Option<Order>,
 }
 
 impl Recorder<'_> {
@@ -36,6 +39,10 @@ impl Recorder<'_> {
     /// `[capacity, 2 · slots · intermediate]`. `weight` has 2 · intermediate rows an expert.
     pub fn experts_up(&mut self, x: Activations, weight: &Matrix, experts: Experts) -> Buffer {
         let out = self.temporary(x.capacity * experts.slots * (weight.rows / experts.count), "up");
+        if let Some(order) = experts.order {
+            self.experts_tiles(x.values, weight, (experts, order), out, true);
+            return out;
+        }
         let part = self.part_of_expert(x, weight, experts, experts.slots);
         self.experts_product(part, x, weight, experts, out, true);
         out
@@ -43,6 +50,12 @@ impl Recorder<'_> {
 
     /// `to += Σ_s weight(s) · x_s · W_sᵀ` over the slots of a row, with `x` `[capacity, slots · cols]`.
     pub fn experts_down(&mut self, x: Activations, weight: &Matrix, experts: Experts, to: Buffer) {
+        if let Some(order) = experts.order {
+            let n = weight.rows / experts.count;
+            let made = self.temporary(x.capacity * experts.slots * n, "made"); // [rows, slots, n]
+            self.experts_tiles(x.values, weight, (experts, order), made, false);
+            return self.add_experts(x.capacity, experts, made, n, to);
+        }
         let part = self.part_of_expert(x, weight, experts, 1);
         self.experts_product(part, x, weight, experts, to, false);
     }
@@ -64,17 +77,7 @@ impl Recorder<'_> {
     ) {
         let (rows, cols) = (weight.rows / experts.count, weight.cols);
         for shard in &weight.shards {
-            let group = shard.packing.group;
-            let consts = Consts::new()
-                .u32("K", cols)
-                .u32("N", rows)
-                .u32("COUNT", shard.rows)
-                .u32("FIRST", shard.first)
-                .u32("SLOTS", experts.slots)
-                .bool("SPREAD", spread)
-                .u32("GROUP", group)
-                .u32("GROUPS", cols.div_ceil(group));
-            let consts = part.consts(consts);
+            let consts = part.consts(consts(rows, cols, shard, experts, spread));
             let grid = [rows.div_ceil(4 * part.quads), x.capacity, if spread { experts.slots } else { 1 }];
             let bindings = [experts.chosen, experts.weights, x.values, out].map(Into::into);
             let planes = shard.planes.iter().map(|&p| p.into()).collect();
@@ -82,6 +85,20 @@ impl Recorder<'_> {
             self.dispatch_weight(KERNEL.name, format, consts, bindings, planes, grid);
         }
     }
+}
+
+/// What kernels are told of a shard of all experts' matrices, of which each has so many rows.
+pub(super) fn consts(rows: usize, cols: usize, shard: &Shard, experts: Experts, spread: bool) -> Consts {
+    let group = shard.packing.group;
+    Consts::new()
+        .u32("K", cols)
+        .u32("N", rows)
+        .u32("COUNT", shard.rows)
+        .u32("FIRST", shard.first)
+        .u32("SLOTS", experts.slots)
+        .bool("SPREAD", spread)
+        .u32("GROUP", group)
+        .u32("GROUPS", cols.div_ceil(group))
 }
 
 fn twin(mut call: Invocation<'_>) {
@@ -148,7 +165,8 @@ fn cases() -> Vec<Case> {
             let out = b.output("out", 6 * n * if spread { slots } else { 1 }, Compare::Floats(1e-7));
             cases.push(b.case(name, move |r, buffers| {
                 let x = Activations { rows: buffers[rows], capacity: 6, values: buffers[x] };
-                let experts = Experts { chosen: buffers[chosen], weights: buffers[weights], slots, count };
+                let (chosen, weights) = (buffers[chosen], buffers[weights]);
+                let experts = Experts { chosen, weights, slots, count, order: None };
                 r.experts_product(part, x, &matrix.on(buffers), experts, buffers[out], spread);
             }));
         }

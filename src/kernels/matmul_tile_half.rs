@@ -11,6 +11,7 @@ pub const KERNEL: Kernel = Kernel {
         wgsl!("activation.wgsl"),
         wgsl!("outputs.wgsl"),
         wgsl!("tile/halves.wgsl"),
+        wgsl!("tile/rows.wgsl"),
         wgsl!("matmul_tile.wgsl"),
     ],
     access: &[Access::Read, Access::Read, Access::Read, Access::ReadWrite],

@@ -7,6 +7,7 @@
 
 mod activate;
 mod add_bias;
+mod add_experts;
 mod add_position;
 pub mod attention;
 mod attention_append;
@@ -24,6 +25,7 @@ mod matmul_cases;
 mod matmul_cooperative;
 mod matmul_dot;
 mod matmul_experts;
+mod matmul_experts_tile;
 mod matmul_tile_half;
 mod matrix;
 mod multiply_add;
@@ -39,6 +41,7 @@ mod route;
 pub mod sample;
 mod sample_parts;
 mod scale;
+mod sort_experts;
 mod twin;
 mod variant;
 
@@ -78,7 +81,10 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul_dot::TILE,
     &quantize::KERNEL,
     &matmul_experts::KERNEL,
+    &matmul_experts_tile::KERNEL,
     &route::KERNEL,
+    &sort_experts::KERNEL,
+    &add_experts::KERNEL,
     &add_bias::KERNEL,
     &head_norm::KERNEL,
     &rope_store::WORDS,

@@ -37,7 +37,7 @@ impl Recorder<'_> {
             .u32("WG", WG);
         let bindings = [rows, likes, chosen, weights].map(Into::into);
         self.dispatch("route", consts, bindings, [capacity, 1, 1]);
-        Experts { chosen, weights, slots, count }
+        Experts { chosen, weights, slots, count, order: None }
     }
 }
 

@@ -450,6 +450,7 @@ impl Model for Decoder {
                     let h = parallel.unwrap_or_else(|| normed(r)); // [rows, hidden]
                     let likes = r.matmul(of(h), router, "router"); // [rows, experts]
                     let experts = r.route(rows, capacity, likes, router.rows, *choice);
+                    let experts = r.sorted(capacity, experts);
                     let up = r.experts_up(of(h), up, experts); //   [rows, gate of all slots, up of all slots]
                     let inner = experts.slots * self.intermediate;
                     let g = r.activate(rows, capacity, up, inner, self.activation, self.gated);

@@ -53,7 +53,7 @@ pub struct Args {
     model: Option<String>,
     /// A known shape with weights drawn at random: nothing is downloaded or read
     #[arg(long, value_parser = shape(), hide_possible_values = true, conflicts_with = "model")]
-    #[arg(value_name = "135m|360m|1b|1.7b|3b|7b|8b", help_heading = "Model")]
+    #[arg(value_name = "135m|360m|1b|1.7b|3b|7b|8b|30b-a3b", help_heading = "Model")]
     shape: Option<&'static Shape>,
     /// Bits of a weight, one or several, "file" as the file has them [default: 16,file if that has codes, else 16,4]
     #[arg(short, long, env = "INFER_BITS", value_delimiter = ',', hide_possible_values = true)]

@@ -48,17 +48,16 @@ fn spread(share: Share, step: u32, lane: u32) {
 @compute @workgroup_size(128)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first_row = workgroup.y * 64u;
-    if !any_used(first_row) {
+    if !any_used(workgroup.x, first_row) {
         return;
     }
     let quad = lane % 16u;   // rows 4·quad .. 4·quad + 4 of W
     let part = lane / 16u;   // rows 8·part .. 8·part + 8 of x
     let mine = place_of(workgroup.x, first_row, quad);
     // Of which rows of x a lane brings vectors.
-    var inputs_of: vec4<u32>;
-    for (var i = 0u; i < 4u; i++) {
-        inputs_of[i] = row_of_x(first_row, i * 16u + lane / 8u);
-    }
+    let inputs_of = vec4<u32>(
+        row_of_x(first_row, lane / 8u), row_of_x(first_row, 16u + lane / 8u),
+        row_of_x(first_row, 32u + lane / 8u), row_of_x(first_row, 48u + lane / 8u));
     let needed = part_used(first_row + part * 8u);
     var sum: array<vec4<f32>, 8>;
     // The next step is on its way while this one is added up.

@@ -178,22 +178,27 @@ impl Dispatch {
         Some([n?, k?, out.len as usize / 4 / stride.filter(|&stride| stride > 0)?])
     }
 
+    /// Of a product with experts' matrices `[n, k]`: n, k, and slots of rows, each of which goes through one of them.
+    pub fn product_of_experts(&self) -> Option<[usize; 3]> {
+        // No other kernel has slots and a part of all rows.
+        let [n, k, slots, count] = ["N", "K", "SLOTS", "COUNT"].map(|name| self.consts.number(name));
+        let (rows, chosen) = (self.workgroups[1] as usize, self.bindings.first()?.len as usize / 4);
+        let of_rows = rows * slots?;
+        let slots = self.consts.number("T").map_or(of_rows, |t| chosen.min(rows * t));
+        count.and(Some([n?, k?, slots]))
+    }
+
     /// Multiplications and additions, of those that grow without bound: products with weights, and attention where a row sees
     /// all the keys that there is room for.
     pub fn operations(&self) -> u64 {
         if let Some(product) = self.product() {
             return 2 * product.map(|n| n as u64).iter().product::<u64>();
         }
-        // Only products with experts' matrices have slots of those: each row goes through so many, and in tiles no more than chose.
-        if let ([Some(n), Some(k), Some(slots), Some(_)], Some(chosen)) =
-            (["N", "K", "SLOTS", "COUNT"].map(|name| self.consts.number(name)), self.bindings.first())
-        {
-            let rows = u64::from(self.workgroups[1]);
-            let products = match self.consts.number("T") {
-                Some(t) => (rows * t as u64).min(chosen.len / 4),
-                None => rows * slots as u64,
-            };
-            return 2 * (n * k) as u64 * products;
+        if let Some([n, k, slots]) = self.product_of_experts() {
+            // Each tile may end in up to 31 slots that nobody has and lanes of a subgroup make all the same.
+            let tiles = self.workgroups[1] as usize;
+            let made = self.consts.number("T").map_or(slots, |t| (slots + 31 * tiles).min(tiles * t));
+            return 2 * [n, k, made].map(|n| n as u64).iter().product::<u64>();
         }
         // Of all kernels, only attention has teams of heads.
         let sizes = ["TEAM", "MAX_PAGES", "PAGE", "WINDOW", "SPLITS"].map(|name| self.consts.number(name));

@@ -12,8 +12,14 @@
 // Where the quad of W lies that a lane has: where it has none, at the beginning.
 struct Place { tile: u32, quad: u32, n: u32, here: bool }
 
-fn any_used(first_row: u32) -> bool {
-    return order[first_row] != NONE;
+// Whether there is a slot, and of its expert's rows from here on one in this shard.
+fn any_used(tile: u32, first_row: u32) -> bool {
+    if order[first_row] == NONE {
+        return false;
+    }
+    let row = chosen[order[first_row]] * N + tile * 64u;
+    let end = row + min(64u, N - tile * 64u);
+    return row < FIRST + COUNT && end > FIRST;
 }
 
 fn place_of(tile: u32, first_row: u32, quad: u32) -> Place {

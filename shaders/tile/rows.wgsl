@@ -5,7 +5,7 @@
 // Where the quad of W lies that a lane has.
 struct Place { tile: u32, quad: u32 }
 
-fn any_used(first_row: u32) -> bool {
+fn any_used(tile: u32, first_row: u32) -> bool {
     let end_row = min(first_row + 64u, ROWS);
     var first_used = first_row;
     while first_used < end_row && rows[first_used].sequence == NONE {

@@ -32,9 +32,9 @@ impl Engine {
             recording.dispatches.iter().map(|d| (d.kernel, recording.labels[d.label].clone())).collect();
         // From gather on, a row is an output.
         let outputs_from = steps.iter().position(|s| s.0 == "gather").unwrap_or(steps.len());
-        // What cannot be looked at: pairs of halves, rows, and the last step's tokens.
-        let opaque =
-            |kernel: &str| ["rope_store", "gather", "sample"].iter().any(|name| kernel.starts_with(name));
+        // What cannot be looked at: pairs of halves, rows, experts' slots, and the last step's tokens.
+        const OPAQUE: [&str; 4] = ["rope_store", "gather", "sort_experts", "sample"];
+        let opaque = |kernel: &str| OPAQUE.iter().any(|name| kernel.starts_with(name));
         // Of a kernel that takes its rows in several windows, only the last dispatch has filled the buffer.
         let written =
             |i: usize| recording.dispatches.get(i).map(|d| (d.kernel, d.bindings.last().map(|w| w.buffer)));

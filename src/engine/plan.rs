@@ -105,6 +105,8 @@ impl Plan {
         let heads = config.num_attention_heads + config.num_key_value_heads;
         let inner = (2 * config.intermediate_size).max(config.hidden_size) + config.intermediate_size;
         let widest = (slots * inner).max(3 * heads * config.head_dim);
+        let of_experts = slots * (2 * config.intermediate_size).max(config.hidden_size);
+        fits((prompt_rows * of_experts * 4) as u64, "what a prompt's rows make in their experts")?;
         let inside = prompt_rows * (2 * config.hidden_size + widest);
         let steps = ((PREFILL + options.sequences) * config.vocab_size + inside) as u64 * 4;
         let memory =

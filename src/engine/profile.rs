@@ -14,7 +14,7 @@ pub struct Launch {
     pub part: String,
     /// The kernel.
     pub kernel: &'static str,
-    /// Of a product with a weight: the weight's format and shape, and rows of activations.
+    /// Of a product with a weight: the weight's format and shape, and rows of activations, or their slots for experts.
     pub shape: Option<String>,
     /// How long it took.
     pub time: Duration,
@@ -76,6 +76,13 @@ fn launch(step: usize, part: String, dispatch: &Dispatch, time: Duration) -> Lau
         launch.shape = Some(format!("{format} {n}×{k}, {rows} rows"));
         launch.weight_bytes = dispatch.planes.iter().map(|plane| plane.len).sum();
         launch.operations = dispatch.operations();
+    } else if let (Some(format), Some([n, k, slots])) = (dispatch.format, dispatch.product_of_experts()) {
+        launch.shape = Some(format!("{format} {n}×{k} experts, {slots} slots"));
+        // If no two go through the same expert, as far as there are any.
+        let experts = (dispatch.consts.get("COUNT") / n.max(1)).max(1);
+        let planes: u64 = dispatch.planes.iter().map(|plane| plane.len).sum();
+        launch.weight_bytes = planes * slots.min(experts) as u64 / experts as u64;
+        launch.operations = 2 * [n, k, slots].map(|n| n as u64).iter().product::<u64>();
     }
     launch
 }

@@ -79,10 +79,10 @@ impl Plan {
         let max_pages = positions.div_ceil(PAGE);
         // One page more, which nobody owns.
         let cached_tokens = (options.sequences * context.div_ceil(PAGE) + 1) * PAGE;
-        let fits = |bytes: u64, what: &str| {
+        const SHORTER: &str = "; try a shorter --ctx";
+        let fits = |bytes: u64, what: &str, advice: &str| {
             let limit = device.max_binding.min(device.max_buffer);
-            let problem =
-                format!("{what} take {bytes} bytes, one binding holds {limit}; try a shorter --ctx");
+            let problem = format!("{what} take {bytes} bytes, one binding holds {limit}{advice}");
             match bytes <= limit {
                 true => Ok(()),
                 false => Err(Error::Device { device: device.device.clone(), problem }),
@@ -91,12 +91,12 @@ impl Plan {
         let mut kv_bytes = 0u64;
         for shape in shapes {
             let bytes = Cache::bytes(shape.kv_heads, shape.head_dim, cached_tokens);
-            fits(bytes, "the keys of one layer")?;
+            fits(bytes, "the keys of one layer", SHORTER)?;
             kv_bytes += 2 * bytes;
         }
         let weight_bytes = weight_bytes(config, checkpoint, options);
         let rotation = (positions * config.head_dim * 4) as u64;
-        fits(rotation, "the angles of all positions")?;
+        fits(rotation, "the angles of all positions", SHORTER)?;
         let rotation = rotation * if config.rope_local_base_freq.is_some() { 2 } else { 1 };
         // Rows beyond the first few fill nothing more of a processor.
         let prompt_rows = if device.software { PREFILL } else { LONG_PREFILL };
@@ -105,8 +105,10 @@ impl Plan {
         let heads = config.num_attention_heads + config.num_key_value_heads;
         let inner = (2 * config.intermediate_size).max(config.hidden_size) + config.intermediate_size;
         let widest = (slots * inner).max(3 * heads * config.head_dim);
-        let of_experts = slots * (2 * config.intermediate_size).max(config.hidden_size);
-        fits((prompt_rows * of_experts * 4) as u64, "what a prompt's rows make in their experts")?;
+        if config.num_experts > 0 {
+            let of_experts = prompt_rows * slots * (2 * config.intermediate_size).max(config.hidden_size);
+            fits(of_experts as u64 * 4, "a prompt's rows in their experts", "")?;
+        }
         let inside = prompt_rows * (2 * config.hidden_size + widest);
         let steps = ((PREFILL + options.sequences) * config.vocab_size + inside) as u64 * 4;
         let memory =

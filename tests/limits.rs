@@ -14,8 +14,8 @@ use sixteen_states::model::Weights;
 
 const CONTEXT: usize = 40;
 
-fn open(bits: u32, change: impl FnOnce(&mut Capabilities)) -> Result<Engine> {
-    let source = locate(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny/llama"))?;
+fn open(model: &str, bits: u32, change: impl FnOnce(&mut Capabilities)) -> Result<Engine> {
+    let source = locate(&format!("{}/tests/data/tiny/{model}", env!("CARGO_MANIFEST_DIR")))?;
     let checkpoint = Checkpoint::open(&source.weights)?;
     let packing = packing(bits, 32);
     let weights = Weights { linear: packing, embedding: packing, ..Weights::F16 };
@@ -28,8 +28,8 @@ fn open(bits: u32, change: impl FnOnce(&mut Capabilities)) -> Result<Engine> {
 fn weights_larger_than_a_binding_are_split() {
     let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
     for bits in [16, 8, 4] {
-        let mut whole = open(bits, |_| {}).unwrap();
-        let mut split = open(bits, |c| c.max_binding = 12_000).unwrap();
+        let mut whole = open("llama", bits, |_| {}).unwrap();
+        let mut split = open("llama", bits, |c| c.max_binding = 12_000).unwrap();
         assert_eq!(
             block_on(split.logits(&tokens)).unwrap(),
             block_on(whole.logits(&tokens)).unwrap(),
@@ -39,12 +39,14 @@ fn weights_larger_than_a_binding_are_split() {
 }
 
 #[test]
-fn what_cannot_fit_is_refused_with_what_would_help() {
-    for (change, advice) in [
-        ((|c: &mut Capabilities| c.free_memory = Some(1000)) as fn(&mut Capabilities), "--bits"),
-        (|c: &mut Capabilities| c.max_binding = 1000, "--ctx"),
+fn what_cannot_fit_is_refused_with_what_would_help_if_anything_does() {
+    for (model, change, advice) in [
+        ("llama", (|c: &mut Capabilities| c.free_memory = Some(1000)) as fn(&mut Capabilities), "--bits"),
+        ("llama", |c: &mut Capabilities| c.max_binding = 1000, "--ctx"),
+        // Of 512 rows in two slots gate and up, 40 numbers each.
+        ("mixtral", |c: &mut Capabilities| c.max_binding = 327_679, "experts take 327680 bytes"),
     ] {
-        let error = open(16, change).map(|_| ()).unwrap_err();
+        let error = open(model, 16, change).map(|_| ()).unwrap_err();
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().contains(advice), "{error}");
     }

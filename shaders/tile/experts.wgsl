@@ -46,7 +46,7 @@ fn put_row(mine: Place, row: u32, sums: vec4<f32>) {
     let slot = order[row];
     if slot != NONE && mine.here {
         let h = N / 2u;
-        let spread = slot / SLOTS * SLOTS * N + mine.n / h * SLOTS * h + slot % SLOTS * h + mine.n % h;
-        out[select(slot * N + mine.n, spread, SPREAD) / 4u] = sums;
+        let apart = slot / SLOTS * SLOTS * N + mine.n / h * SLOTS * h + slot % SLOTS * h + mine.n % h;
+        out[select(slot * N + mine.n, apart, SPREAD) / 4u] = sums;
     }
 }

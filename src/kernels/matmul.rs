@@ -4,7 +4,7 @@
 
 use super::activate::{ACTIVATIONS, Activation};
 use super::matmul_cases::{
-    cases, few_packings, glu_cases, normed_cases, other_packings, test_packings, test_part, test_quads,
+    cases, few_packings, glu_cases, normed_cases, test_packings, test_part, test_quads,
 };
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
@@ -38,17 +38,13 @@ pub const UNIFORM: Kernel = Kernel {
         let usual = move |device: &Capabilities, x: Shape| {
             rows(device, x, 16).map(|rows| Variant::Uniform { rows, quads: 2 })
         };
-        // A format unpacks alike for any number of rows, and llvmpipe takes two seconds to compile sixteen.
-        let others = cases(other_packings(), move |device, x| {
-            rows(device, x, 4).map(|rows| Variant::Uniform { rows, quads: 2 })
-        });
-        let all = cases(few_packings(), usual);
+        let all = cases(test_packings(), usual);
         let few = cases(few_packings(), move |device, x| {
             rows(device, x, 8).map(|rows| Variant::Uniform { rows, quads: test_quads(x.capacity) })
         });
         let own = move |device: &Capabilities, x: Shape| usual(device, x).filter(|_| !few_lanes(device));
         let normed = normed_cases(own);
-        [others, all, few, normed, glu_cases(own)].into_iter().flatten().collect()
+        [all, few, normed, glu_cases(own)].into_iter().flatten().collect()
     },
 };
 

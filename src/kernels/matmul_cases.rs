@@ -32,12 +32,6 @@ pub(super) fn few_packings() -> Vec<Packing> {
     test_packings().into_iter().filter(chosen).collect()
 }
 
-/// The others.
-pub(super) fn other_packings() -> Vec<Packing> {
-    let few = few_packings();
-    test_packings().into_iter().filter(|packing| !few.contains(packing)).collect()
-}
-
 /// A matrix of a case: shapes, and which inputs its planes are.
 pub(super) struct TestMatrix {
     matrix: Matrix,

@@ -1,7 +1,7 @@
 //! Activations times a packed weight by matrix units.
 
 use super::matmul::{Activations, multiply};
-use super::matmul_cases::{cases, few_packings, glu_cases, other_packings};
+use super::matmul_cases::{cases, few_packings, glu_cases, test_packings};
 use super::twin::active;
 use super::variant::{Shape, Variant};
 use super::{Access, Invocation, Kernel, Needs, wgsl};
@@ -17,9 +17,10 @@ pub const KERNEL: Kernel = Kernel {
     needs: Needs::Matrices,
     twin,
     cases: || {
-        let usual =
-            cases(few_packings(), |device, x| x.cooperative(device, 64).filter(|_| worth_it(device, x)));
-        let others = cases(other_packings(), |device, x| on_gpus(device, x, 64));
+        let few = few_packings();
+        let others = test_packings().into_iter().filter(|packing| !few.contains(packing)).collect();
+        let usual = cases(few, |device, x| x.cooperative(device, 64).filter(|_| worth_it(device, x)));
+        let others = cases(others, |device, x| on_gpus(device, x, 64));
         let many = cases(few_packings(), |device, x| on_gpus(device, x, 128));
         let glu = glu_cases(|device, x| on_gpus(device, x, 64));
         usual.into_iter().chain(others).chain(many).chain(glu).collect()

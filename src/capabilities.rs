@@ -60,6 +60,11 @@ pub struct Matrices {
 }
 
 impl Capabilities {
+    /// Whether lanes are four at a time, as SwiftShader's are, and not llvmpipe's.
+    pub fn few_lanes(&self) -> bool {
+        self.subgroups == Some((4, 4))
+    }
+
     /// A device that has nothing but what WebGPU promises.
     pub fn promised(device: &str, backend: &str) -> Self {
         Capabilities {

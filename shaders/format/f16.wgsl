@@ -22,6 +22,10 @@ fn group_of(scales: Scales) -> Group {
     return scales;
 }
 
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return g;
+}
+
 fn low_half(words: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(
         two_halves(words.x).x, two_halves(words.y).x,
@@ -51,6 +55,10 @@ fn codes_of(w: Words) -> array<vec4<f32>, 8> {
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return two_halves((*words)[k / 2u][j])[k % 2u];
+}
+
+fn words_of_row(w: Words, row: vec4<u32>) -> Words {
+    return Words(bits_of_row(w[0], row), bits_of_row(w[1], row), bits_of_row(w[2], row), bits_of_row(w[3], row));
 }
 
 const ALIGN_A: vec4<f32> = vec4<f32>(1.0);

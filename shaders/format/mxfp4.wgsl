@@ -18,6 +18,10 @@ fn group_of(scales: Scales) -> Group {
     return scales;
 }
 
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return Group(number_of_row(g.scale, row));
+}
+
 // Twice the state of a code. Four bits each say how large it is, for codes without their sign.
 fn doubled(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     let c = codes >> vec4<u32>(shift);

@@ -17,3 +17,7 @@ fn group_of(c: Scales) -> Group {
     let w = two_halves(c.w);
     return Group(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y));
 }
+
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return Group(number_of_row(g.first, row), number_of_row(g.second, row));
+}

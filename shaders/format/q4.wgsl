@@ -27,6 +27,10 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return select(lying_one(w, mask), last_one(w, mask), k == 7u);
 }
 
+fn words_of_row(w: Words, row: vec4<u32>) -> Words {
+    return bits_of_row(w, row);
+}
+
 const DOT_BIAS: f32 = 0.0;
 
 // Columns 0 2 4 6, and 1 3 5 7.

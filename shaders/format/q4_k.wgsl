@@ -38,6 +38,10 @@ fn group_of(scales: Scales) -> Group {
     return scales;
 }
 
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return Group(number_of_row(g.scale, row), number_of_row(g.offset, row));
+}
+
 fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
     return g.scale * dot_ + g.offset * total;
 }

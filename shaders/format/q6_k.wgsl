@@ -19,6 +19,10 @@ fn group_of(scales: Scales) -> Group {
     return scales;
 }
 
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return Group(number_of_row(g.scale, row));
+}
+
 fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
     return g.scale * (dot_ - 32.0 * total);
 }

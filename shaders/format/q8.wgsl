@@ -30,6 +30,10 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return select(lying_one(w, mask), last_one(w, mask), k % 4u == 3u);
 }
 
+fn words_of_row(w: Words, row: vec4<u32>) -> Words {
+    return Words(bits_of_row(w[0], row), bits_of_row(w[1], row));
+}
+
 // Packed dot products are of bytes with a sign: codes are counted from 128.
 const DOT_BIAS: f32 = 128.0;
 

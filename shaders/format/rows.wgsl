@@ -11,3 +11,9 @@ fn codes_of(words: Words) -> array<vec4<f32>, 8> {
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return (*words)[k][j];
 }
+
+fn words_of_row(w: Words, row: vec4<u32>) -> Words {
+    return Words(
+        number_of_row(w[0], row), number_of_row(w[1], row), number_of_row(w[2], row), number_of_row(w[3], row),
+        number_of_row(w[4], row), number_of_row(w[5], row), number_of_row(w[6], row), number_of_row(w[7], row));
+}

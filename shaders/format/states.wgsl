@@ -15,6 +15,10 @@ fn group_of(scales: Scales) -> Group {
     return scales;
 }
 
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return Group(number_of_row(g.scale, row));
+}
+
 fn look_up(codes: vec4<u32>, shift: u32) -> vec4<f32> {
     let c = (codes >> vec4<u32>(shift)) & vec4<u32>(15u);
     return bitcast<vec4<f32>>(vec4<u32>(word_2(c.x), word_2(c.y), word_2(c.z), word_2(c.w)));

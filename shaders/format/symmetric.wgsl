@@ -14,6 +14,10 @@ fn group_of(c: Scales) -> Group {
     return Group(vec4<f32>(two_halves(c.x), two_halves(c.y)));
 }
 
+fn group_of_row(g: Group, row: vec4<u32>) -> Group {
+    return Group(number_of_row(g.scale, row));
+}
+
 fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
     return g.scale * (dot_ - MIDDLE * total);
 }

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// Rows of a prompt's step when there are few.
 const SMALL: usize = 8;
 
+/// The same where a step of many computes 32 at least.
+const SMALL_OF_FEW_LANES: usize = 16;
+
 /// A prompt to continue.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -237,7 +240,9 @@ impl Engine {
             return Ok(None);
         }
         // Steps come in a few sizes; a prompt of a few rows should not pay for many.
-        let capacity = [SMALL, PREFILL].into_iter().find(|&capacity| rows.len() <= capacity).unwrap_or(most);
+        let device = self.executor.capabilities();
+        let small = if device.software && device.few_lanes() { SMALL_OF_FEW_LANES } else { SMALL };
+        let capacity = [small, PREFILL].into_iter().find(|&capacity| rows.len() <= capacity).unwrap_or(most);
         let head = Head::Sample(most_outputs.min(capacity));
         let ready = self.ready(capacity, head)?;
         self.set_rows(ready, &rows)?;

@@ -8,7 +8,7 @@ use super::matmul_cases::{
 };
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
-use super::variant::{FLAT_WG, Product, Shape, UNIFORM_WG, Variant, few_lanes};
+use super::variant::{FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG, Variant};
 use super::{
     Access, Case, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl,
 };
@@ -32,7 +32,7 @@ pub const UNIFORM: Kernel = Kernel {
     cases: || {
         // Devices of few lanes have another kernel, and never take this one: one row alone there.
         let rows = |device: &Capabilities, x: Shape, most| {
-            let wanted = !few_lanes(device) || x.capacity == 1;
+            let wanted = !device.few_lanes() || x.capacity == 1;
             x.uniform_rows(device, most).filter(|_| wanted)
         };
         let usual = move |device: &Capabilities, x: Shape| {
@@ -42,7 +42,7 @@ pub const UNIFORM: Kernel = Kernel {
         let few = cases(few_packings(), move |device, x| {
             rows(device, x, 8).map(|rows| Variant::Uniform { rows, quads: test_quads(x.capacity) })
         });
-        let own = move |device: &Capabilities, x: Shape| usual(device, x).filter(|_| !few_lanes(device));
+        let own = move |device: &Capabilities, x: Shape| usual(device, x).filter(|_| !device.few_lanes());
         let normed = normed_cases(own);
         [all, few, normed, glu_cases(own)].into_iter().flatten().collect()
     },
@@ -57,13 +57,38 @@ pub const FLAT: Kernel = Kernel {
     twin: flat_twin,
     cases: || {
         // On devices of many lanes it is right too, but takes long to compile: few and small cases there.
-        let usual = |device: &Capabilities, x: Shape| few_lanes(device).then(|| x.flat(64, 2));
+        let usual = |device: &Capabilities, x: Shape| device.few_lanes().then(|| x.flat(64, 2));
         let all = cases(test_packings(), usual);
         let few = cases(few_packings(), |device, x| {
-            let possible = few_lanes(device) || (Needs::Quads.met(device) && x.capacity <= 8);
-            possible.then(|| x.flat(2, if few_lanes(device) { test_quads(x.capacity) } else { 1 }))
+            let possible = device.few_lanes() || (Needs::Quads.met(device) && x.capacity <= 8);
+            possible.then(|| x.flat(2, if device.few_lanes() { test_quads(x.capacity) } else { 1 }))
         });
         all.into_iter().chain(few).chain(glu_cases(usual)).collect()
+    },
+};
+
+/// Rows of x shared out among lanes: for devices of few lanes, and many rows.
+pub const ROWS: Kernel = Kernel {
+    name: "matmul_rows",
+    wgsl: &[wgsl!("activation.wgsl"), wgsl!("outputs.wgsl"), wgsl!("matmul_rows.wgsl")],
+    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    needs: Needs::Quads,
+    twin: flat_twin,
+    cases: || {
+        // As above; and of every number of blocks, by so few quads that there are several workgroups.
+        let usual = |device: &Capabilities, x: Shape| {
+            (device.few_lanes() && x.capacity > 1).then(|| x.rows_by_lane(2))
+        };
+        let few = cases(few_packings(), |device, x| {
+            device.few_lanes().then(|| Variant::Rows { blocks: test_quads(x.capacity), quads: 5 })
+        });
+        let one = few_packings().into_iter().filter(|packing| packing.name() == "q4/32").collect();
+        let elsewhere = cases(one, |device, x| {
+            let possible = !device.few_lanes() && Needs::Quads.met(device) && x.capacity == 12;
+            possible.then_some(Variant::Rows { blocks: 1, quads: 5 })
+        });
+        let few = few.into_iter().chain(elsewhere);
+        cases(test_packings(), usual).into_iter().chain(few).chain(glu_cases(usual)).collect()
     },
 };
 
@@ -247,6 +272,13 @@ impl Recorder<'_> {
                     let rows = x.rows.window(0, (x.capacity * super::twin::ROW_WORDS * 4) as u64);
                     let bindings = [rows, x.values.into(), out.into()];
                     self.dispatch_weight(FLAT.name, format, consts, bindings, planes, grid);
+                }
+                Variant::Rows { blocks, quads } => {
+                    let consts = consts.u32("T", ROWS_T).u32("Q", quads).u32("BLOCKS", blocks);
+                    let grid = [shard.rows.div_ceil(4 * quads), x.capacity.div_ceil(ROWS_T), 1];
+                    let rows = x.rows.window(0, (x.capacity * super::twin::ROW_WORDS * 4) as u64);
+                    let bindings = [rows, x.values.into(), out.into()];
+                    self.dispatch_weight(ROWS.name, format, consts, bindings, planes, grid);
                 }
                 Variant::Split { rows: t, part } => {
                     let consts = part.consts(norm_consts(consts.u32("T", t), norm));

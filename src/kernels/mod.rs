@@ -72,6 +72,7 @@ pub const KERNELS: &[&Kernel] = &[
     &layer_norm::KERNEL,
     &matmul::UNIFORM,
     &matmul::FLAT,
+    &matmul::ROWS,
     &matmul::SPLIT,
     &matmul::TILE,
     &matmul_tile_half::KERNEL,
@@ -233,7 +234,7 @@ impl Kernel {
         let once = self.name == copy::KERNEL.name
             || self.name == matmul::UNIFORM.name && dispatch.consts.get("T") == 1;
         match device.textures {
-            true if once && !variant::few_lanes(device) => Access::TextureRead,
+            true if once && !device.few_lanes() => Access::TextureRead,
             true => Access::Texture,
             false => Access::Read,
         }
@@ -276,7 +277,7 @@ impl Kernel {
         let floats =
             if loads_long(capabilities) { wgsl!("floats/long.wgsl") } else { wgsl!("floats/plain.wgsl") };
         source.add(floats.0, floats.1);
-        let halves = match capabilities.software && variant::few_lanes(capabilities) {
+        let halves = match capabilities.software && capabilities.few_lanes() {
             true => wgsl!("halves/bits.wgsl"),
             false => wgsl!("halves/unpack.wgsl"),
         };

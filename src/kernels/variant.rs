@@ -25,6 +25,13 @@ pub enum Variant {
         /// Quads of rows of W.
         quads: usize,
     },
+    /// `matmul_rows`.
+    Rows {
+        /// Blocks of columns that a lane loads at a time.
+        blocks: usize,
+        /// Quads of rows of W that a workgroup goes over.
+        quads: usize,
+    },
     /// `matmul_split`.
     Split {
         /// Rows of x that a lane takes at a time.
@@ -93,6 +100,7 @@ impl fmt::Display for Variant {
         match self {
             Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
             Variant::Flat { rows, quads } => write!(f, "flat {rows}x{quads}"),
+            Variant::Rows { blocks, quads } => write!(f, "rows {blocks}x{quads}"),
             Variant::Split { rows, part } => write!(f, "split {rows}x{part}"),
             Variant::Tile => f.write_str("tile"),
             Variant::TileHalf => f.write_str("tile-half"),
@@ -118,6 +126,7 @@ impl Variant {
         match kind {
             "uniform" => Some(Variant::Uniform { rows, quads: other.parse().ok()? }),
             "flat" => Some(Variant::Flat { rows, quads: other.parse().ok()? }),
+            "rows" => Some(Variant::Rows { blocks: rows, quads: other.parse().ok()? }),
             "split" => Some(Variant::Split { rows, part: other.parse().ok()? }),
             "dot" => Some(Variant::Dot { rows, part: other.parse().ok()? }),
             _ => None,
@@ -152,6 +161,16 @@ const UNIFORM_ROWS: usize = 16;
 /// Most rows of x that share what a lane of `matmul_flat` unpacks.
 const FLAT_ROWS: usize = 64;
 
+/// Rows of x of a workgroup of `matmul_rows`.
+pub(super) const ROWS_T: usize = 32;
+
+/// Most blocks of eight columns that a lane of `matmul_rows` loads at a time.
+const MOST_BLOCKS: usize = 4;
+
+/// Most quads of rows of W that a workgroup of `matmul_rows` goes over. Its sums are memory that is set to nothing number by number,
+/// which makes half of its code as it is.
+const MOST_ROWS_QUADS: usize = 72;
+
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
 
@@ -179,7 +198,10 @@ impl Shape {
             let few = self.capacity <= MOST_ROWS || device.software;
             return if few { self.dot(self.part(device)) } else { Variant::DotTile };
         }
-        if few_lanes(device) && device.software {
+        if device.few_lanes() && device.software {
+            if self.capacity >= ROWS_T {
+                return self.rows_by_lane(processor_threads());
+            }
             // Of several rows, more quads are slower: their code leaves the processor's cache.
             return self.flat(FLAT_ROWS, if self.capacity == 1 { 4 } else { 3 });
         }
@@ -203,16 +225,21 @@ impl Shape {
             return once(all);
         }
         let all_quads = 1..=MOST_QUADS;
-        if few_lanes(device) {
+        if device.few_lanes() {
             // `matmul_uniform` takes twice as long there, and seconds to compile in each of its forms.
             all.extend(all_quads.map(|quads| self.flat(FLAT_ROWS, quads)));
+            if let Variant::Rows { quads, .. } = usual {
+                all.extend((2..=MOST_BLOCKS).map(|blocks| Variant::Rows { blocks, quads }));
+            }
         } else {
             let rows = [UNIFORM_ROWS / 2, UNIFORM_ROWS].map(|most| self.uniform_rows(device, most));
             let uniform = |rows| all_quads.clone().map(move |quads| Variant::Uniform { rows, quads });
             all.extend(rows.into_iter().flatten().flat_map(uniform));
         }
         // The fastest of those for GPUs takes a processor four times as long, or more.
-        if device.software && matches!(usual, Variant::Uniform { .. } | Variant::Flat { .. }) {
+        if device.software
+            && matches!(usual, Variant::Uniform { .. } | Variant::Flat { .. } | Variant::Rows { .. })
+        {
             return once(all);
         }
         all.extend(parts.map(|part| self.split(part)));
@@ -233,6 +260,18 @@ impl Shape {
     /// device takes seconds to compile one. For one row the kernel has another loop.
     pub fn flat(self, rows: usize, quads: usize) -> Variant {
         Variant::Flat { rows: if self.capacity == 1 { 1 } else { rows }, quads }
+    }
+
+    /// `matmul_rows`, on so many threads of a processor.
+    pub fn rows_by_lane(self, threads: usize) -> Variant {
+        // Instructions for a row of W and a chunk: some 1200 whatever its size, and 1130 for each block of a lane.
+        let cost = |blocks: usize| self.cols.div_ceil(4 * blocks * BLOCK) * (1200 + 1130 * blocks);
+        let blocks = (2..=MOST_BLOCKS).min_by_key(|&blocks| cost(blocks)).unwrap_or(MOST_BLOCKS);
+        // The more quads, the fewer load x again; but each thread should have workgroups of its own.
+        let all = self.rows.div_ceil(4);
+        let wanted = (2 * threads).div_ceil(self.capacity.div_ceil(ROWS_T));
+        let parts = all.div_ceil(MOST_ROWS_QUADS).max(wanted.min(all.div_ceil(MOST_QUADS)));
+        Variant::Rows { blocks, quads: all.div_ceil(parts) }
     }
 
     /// `matmul_split` with as many rows at a time as can be.
@@ -303,9 +342,9 @@ impl Shape {
     }
 }
 
-/// Whether lanes are four at a time, as SwiftShader's are, and not llvmpipe's.
-pub(super) fn few_lanes(device: &Capabilities) -> bool {
-    device.subgroups == Some((4, 4))
+/// How many threads a device that runs on the processor has.
+fn processor_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from)
 }
 
 /// Each variant where it is met first.
@@ -445,8 +484,8 @@ mod tests {
             for capacity in [1, 64] {
                 let shape = Shape { capacity, rows: 960, cols: 576, stride: 960 };
                 let all = shape.candidates(&device, false);
-                let own = |variant: &Variant| match few_lanes(&device) {
-                    true => matches!(variant, Variant::Flat { .. }),
+                let own = |variant: &Variant| match device.few_lanes() {
+                    true => matches!(variant, Variant::Flat { .. } | Variant::Rows { .. }),
                     false => matches!(variant, Variant::Uniform { .. }),
                 };
                 assert!(all.len() >= MOST_QUADS && all.iter().all(own), "{all:?}");
@@ -454,7 +493,7 @@ mod tests {
             // Columns that fit no uniform binding.
             let shape = Shape { capacity: 1, rows: 960, cols: 1 << 20, stride: 960 };
             let split = shape.candidates(&device, false).iter().any(|v| matches!(v, Variant::Split { .. }));
-            assert_eq!(split, !few_lanes(&device));
+            assert_eq!(split, !device.few_lanes());
         }
     }
 

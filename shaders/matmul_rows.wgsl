@@ -221,14 +221,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             break;
         }
     }
+    // A few rows of x at a time, whose places in memory may be such that a cache holds but a few of them.
     for (var q = 0u; q < quads; q++) {
-        let a = sums[q * 4u];
-        let b = sums[q * 4u + 1u];
-        let c = sums[q * 4u + 2u];
-        let d = sums[q * 4u + 3u];
-        put_two(first + lane, end, quad + q, a.a, b.a, c.a, d.a);
-        put_two(first + lane + 8u, end, quad + q, a.b, b.b, c.b, d.b);
-        put_two(first + lane + 16u, end, quad + q, a.c, b.c, c.c, d.c);
-        put_two(first + lane + 24u, end, quad + q, a.d, b.d, c.d, d.d);
+        let i = q * 4u;
+        put_two(first + lane, end, quad + q, sums[i].a, sums[i + 1u].a, sums[i + 2u].a, sums[i + 3u].a);
+    }
+    for (var q = 0u; q < quads; q++) {
+        let i = q * 4u;
+        put_two(first + lane + 8u, end, quad + q, sums[i].b, sums[i + 1u].b, sums[i + 2u].b, sums[i + 3u].b);
+    }
+    for (var q = 0u; q < quads; q++) {
+        let i = q * 4u;
+        put_two(first + lane + 16u, end, quad + q, sums[i].c, sums[i + 1u].c, sums[i + 2u].c, sums[i + 3u].c);
+    }
+    for (var q = 0u; q < quads; q++) {
+        let i = q * 4u;
+        put_two(first + lane + 24u, end, quad + q, sums[i].d, sums[i + 1u].d, sums[i + 2u].d, sums[i + 3u].d);
     }
 }

@@ -1,6 +1,6 @@
 //! Activations times a packed weight: `out[t, n] (+)= Σ_k x[t, k] · W[n, k]`.
 //!
-//! Four kernels that make the same: see the head of each WGSL file for what it is good at.
+//! Five kernels that make the same: see the head of each WGSL file for what it is good at.
 
 use super::activate::{ACTIVATIONS, Activation};
 use super::matmul_cases::{
@@ -56,14 +56,11 @@ pub const FLAT: Kernel = Kernel {
     needs: Needs::Quads,
     twin: flat_twin,
     cases: || {
-        // On devices of many lanes it is right too, but takes long to compile: few and small cases there.
         let usual = |device: &Capabilities, x: Shape| device.few_lanes().then(|| x.flat(64, 2));
-        let all = cases(test_packings(), usual);
-        let few = cases(few_packings(), |device, x| {
-            let possible = device.few_lanes() || (Needs::Quads.met(device) && x.capacity <= 8);
-            possible.then(|| x.flat(2, if device.few_lanes() { test_quads(x.capacity) } else { 1 }))
-        });
-        all.into_iter().chain(few).chain(glu_cases(usual)).collect()
+        let few =
+            cases(few_packings(), |device, x| device.few_lanes().then(|| x.flat(2, test_quads(x.capacity))));
+        let elsewhere = few_elsewhere(|x| (x.capacity <= 8).then(|| x.flat(2, 1)));
+        [cases(test_packings(), usual), few, elsewhere, glu_cases(usual)].into_iter().flatten().collect()
     },
 };
 
@@ -75,20 +72,16 @@ pub const ROWS: Kernel = Kernel {
     needs: Needs::Quads,
     twin: flat_twin,
     cases: || {
-        // As above; and of every number of blocks, by so few quads that there are several workgroups.
         let usual = |device: &Capabilities, x: Shape| {
             (device.few_lanes() && x.capacity > 1).then(|| x.rows_by_lane(2))
         };
+        // So few quads that there are several workgroups.
         let few = cases(few_packings(), |device, x| {
             device.few_lanes().then(|| Variant::Rows { blocks: test_quads(x.capacity), quads: 5 })
         });
-        let one = few_packings().into_iter().filter(|packing| packing.name() == "q4/32").collect();
-        let elsewhere = cases(one, |device, x| {
-            let possible = !device.few_lanes() && Needs::Quads.met(device) && x.capacity == 12;
-            possible.then_some(Variant::Rows { blocks: 1, quads: 5 })
-        });
-        let few = few.into_iter().chain(elsewhere);
-        cases(test_packings(), usual).into_iter().chain(few).chain(glu_cases(usual)).collect()
+        let elsewhere =
+            few_elsewhere(|x| (x.capacity == 12).then_some(Variant::Rows { blocks: 1, quads: 5 }));
+        [cases(test_packings(), usual), few, elsewhere, glu_cases(usual)].into_iter().flatten().collect()
     },
 };
 
@@ -136,6 +129,12 @@ pub const TILE: Kernel = Kernel {
         cases(test_packings(), tile).into_iter().chain(glu_cases(tile)).chain(parts).collect()
     },
 };
+
+/// Cases of kernels for devices of few lanes on others, where they are right too but take long to compile.
+fn few_elsewhere(variant: fn(Shape) -> Option<Variant>) -> Vec<Case> {
+    let one = few_packings().into_iter().filter(|packing| packing.name() == "q4/32").collect();
+    cases(one, move |device, x| variant(x).filter(|_| !device.few_lanes() && Needs::Quads.met(device)))
+}
 
 /// Rows of x that `matmul_tile` takes at a time.
 pub(super) const TILE_T: usize = 64;

@@ -135,7 +135,7 @@ pub(super) fn test_part(capacity: usize) -> Part {
     Part { quads, splits }
 }
 
-/// Quads of every number that is not usual.
+/// Quads, or blocks, of every number that is not usual.
 pub(super) fn test_quads(capacity: usize) -> usize {
     match capacity {
         1 | 12 => 1,

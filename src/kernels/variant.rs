@@ -403,7 +403,14 @@ mod tests {
         let shape = Shape { capacity: 64, rows: 960, cols: 576, stride: 960 };
         let matrices = Some(Matrices { size: 16, lanes: 32 });
         let device = Capabilities { matrices, f16: true, max_workgroup_memory: 32 << 10, ..device() };
-        let all = [shape.candidates(&device, false), shape.candidates(&device, true)].concat();
+        let few_lanes = Capabilities { software: true, subgroups: Some((4, 4)), ..self::device() };
+        let all = [
+            shape.candidates(&device, false),
+            shape.candidates(&device, true),
+            shape.candidates(&few_lanes, false),
+        ]
+        .concat();
+        assert!(all.iter().any(|variant| matches!(variant, Variant::Rows { .. })), "{all:?}");
         assert!(all.contains(&Variant::Cooperative { rows: 128 }), "{all:?}");
         assert!(all.contains(&Variant::TileHalf), "{all:?}");
         assert!(all.len() > 8, "{all:?}");
@@ -422,6 +429,7 @@ mod tests {
             "split 1x16",
             "cooperative",
             "cooperative 8x4",
+            "rows 3",
         ] {
             assert_eq!(Variant::named(wrong), None, "{wrong}");
         }
@@ -474,6 +482,25 @@ mod tests {
         }
         assert_eq!([usual(64, false), usual(512, false)], [Variant::Tile; 2]);
         assert_eq!(usual(16, true), Variant::DotTile);
+    }
+
+    /// Chunks that columns fill, quads that are all of one number, and workgroups for all threads.
+    #[test]
+    fn rows_by_lane_are_shared_out() {
+        let of = |rows: usize, cols: usize, threads: usize| {
+            let shape = Shape { capacity: 64, rows, cols, stride: rows };
+            match shape.rows_by_lane(threads) {
+                Variant::Rows { blocks, quads } => (blocks, quads),
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(of(576, 1536, 2), (4, 72));
+        assert_eq!(of(3072, 576, 2), (3, 70));
+        assert_eq!(of(960, 2048, 2), (4, 60));
+        assert_eq!(of(8, 8, 2), (2, 2));
+        // 144 quads in 32 workgroups of 32 rows each, or of four quads where threads are more than there is work for.
+        assert_eq!(of(576, 576, 32), (3, 5));
+        assert_eq!(of(576, 576, 1000), (3, 4));
     }
 
     /// Kernels for GPUs take a processor many times as long, and are not even measured there, where it has its own.

@@ -1,11 +1,11 @@
 // out[t, n] (+)= Σ_k x[t, k] · W[n, k] for many rows of x: for devices of few lanes, whose compilers unroll no loop.
 //
 // Four lanes have 32 rows of x, eight each, and go over rows of W one after the other, by chunks of columns. x of a chunk lies in
-// an array that is indexed by constants alone: such an array is memory that costs an instruction to read. What has no constant
-// place, eight sums for a row of W, costs some 85 instructions a number for each load and each store, but once a chunk. Each lane
-// loads and unpacks other columns of W, and hands them round: in turn s a lane multiplies with what lane `lane ^ s` has, and x lies
-// in that order. Sums stay in registers, since little else lives as long: weights are put into the array before the first is used,
-// and x is read by twos.
+// an array that is read by constant indices alone: such an array is memory that costs an instruction to read. By other indices
+// it is written, once a chunk and workgroup, and eight sums a row of W are loaded and stored once a chunk: some 75 instructions a
+// number each. Each lane loads and unpacks other columns of W, and they are swapped: in turn s a lane multiplies with what lane
+// `lane ^ s` has, and x lies in that order. Sums of a chunk stay in registers, since little else lives as long: weights are put
+// into the array before the first is used, and x is read by twos.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T (32), Q (quads of rows of W), BLOCKS (of
 // eight columns that a lane loads of a chunk, at most 4), ADD, GROUP, GROUPS; outputs.wgsl; a format.
@@ -30,8 +30,8 @@ struct Eight { a: vec2<f32>, b: vec2<f32>, c: vec2<f32>, d: vec2<f32> }
 // x [BLOCKS, 8 columns, 4 turns] of a chunk, then weights [BLOCKS], eight columns of a row of W each.
 var<private> kept: array<Eight, CHUNK + BLOCKS>;
 
-// [Q, 4 rows of W]
-var<private> sums: array<Eight, Q * 4u>;
+// [Q, 4 rows of W]. In the function's own memory: with `kept` they would be more than WGSL lets a kernel have for all.
+alias Sums = array<Eight, Q * 4u>;
 
 // Four columns of a row of x; behind the last column they are nothing.
 fn columns(row: u32, block: u32, half: u32) -> vec4<f32> {
@@ -73,7 +73,7 @@ fn group_of_block(block: u32) -> u32 {
     return block * 8u / GROUP;
 }
 
-// Words and group of a block; behind the last column what makes weights of nothing.
+// Words and group of a block. Behind the last column x is nothing, so weights need only be no NaN.
 fn words_at(tile: u32, place: u32, block: u32) -> Words {
     var words = Words();
     if K % CHUNK == 0u || block < K / 8u {
@@ -100,20 +100,26 @@ fn keep_weights(h: u32, words: Words, group: Group) {
     kept[CHUNK + h] = Eight(of_a.xy, of_a.zw, of_b.xy, of_b.zw);
 }
 
-fn add_turn(w: f32, i: u32, s: Eight) -> Eight {
-    let a = s.a + kept[i].a * w;
-    let b = s.b + kept[i].b * w;
-    let c = s.c + kept[i].c * w;
-    let d = s.d + kept[i].d * w;
-    return Eight(a, b, c, d);
+// Two products, of numbers that are loaded before either is used: else compilers take each for an operand in memory, whose
+// product needs a copy of the other one.
+fn two(x0: f32, x1: f32, w0: f32, w1: f32) -> f32 {
+    return x0 * w0 + x1 * w1;
 }
 
-// One column of all four lanes.
-fn add_column(w: f32, i: u32, s: Eight) -> Eight {
-    let s0 = add_turn(w, i, s);
-    let s1 = add_turn(quadSwapX(w), i + 1u, s0);
-    let s2 = add_turn(quadSwapY(w), i + 2u, s1);
-    return add_turn(quadSwapDiagonal(w), i + 3u, s2);
+// One column of all four lanes. Every lane adds up the same two pairs, so that what a row of x makes does not depend on its lane.
+fn add_column(own: f32, i: u32, s: Eight) -> Eight {
+    let x = quadSwapX(own);
+    let y = quadSwapY(own);
+    let z = quadSwapDiagonal(own);
+    let a0 = s.a.x + (two(kept[i].a.x, kept[i + 1u].a.x, own, x) + two(kept[i + 2u].a.x, kept[i + 3u].a.x, y, z));
+    let a1 = s.a.y + (two(kept[i].a.y, kept[i + 1u].a.y, own, x) + two(kept[i + 2u].a.y, kept[i + 3u].a.y, y, z));
+    let b0 = s.b.x + (two(kept[i].b.x, kept[i + 1u].b.x, own, x) + two(kept[i + 2u].b.x, kept[i + 3u].b.x, y, z));
+    let b1 = s.b.y + (two(kept[i].b.y, kept[i + 1u].b.y, own, x) + two(kept[i + 2u].b.y, kept[i + 3u].b.y, y, z));
+    let c0 = s.c.x + (two(kept[i].c.x, kept[i + 1u].c.x, own, x) + two(kept[i + 2u].c.x, kept[i + 3u].c.x, y, z));
+    let c1 = s.c.y + (two(kept[i].c.y, kept[i + 1u].c.y, own, x) + two(kept[i + 2u].c.y, kept[i + 3u].c.y, y, z));
+    let d0 = s.d.x + (two(kept[i].d.x, kept[i + 1u].d.x, own, x) + two(kept[i + 2u].d.x, kept[i + 3u].d.x, y, z));
+    let d1 = s.d.y + (two(kept[i].d.y, kept[i + 1u].d.y, own, x) + two(kept[i + 2u].d.y, kept[i + 3u].d.y, y, z));
+    return Eight(vec2(a0, a1), vec2(b0, b1), vec2(c0, c1), vec2(d0, d1));
 }
 
 // Block h of all four lanes.
@@ -142,7 +148,7 @@ const B2: u32 = 2u % BLOCKS;
 const B3: u32 = 3u % BLOCKS;
 
 // Adds to sums of quad q of the workgroup what a chunk makes of them, of which `first` is the lane's first block.
-fn add_quad(quad: u32, q: u32, first: u32) {
+fn add_quad(sums: ptr<function, Sums>, quad: u32, q: u32, first: u32) {
     let tile = quad >> 4u;
     let place = quad & 15u;
     var words: array<Words, BLOCKS>;
@@ -172,8 +178,8 @@ fn add_quad(quad: u32, q: u32, first: u32) {
             if BLOCKS > 3u { keep_weights(B3, words_of_row(words[B3], row), group_of_row(groups[B3], row)); }
         }
         let all = add_block(3u, add_block(2u, add_block(1u, add_block(0u, Eight()))));
-        let had = sums[q * 4u + j];
-        sums[q * 4u + j] = Eight(had.a + all.a, had.b + all.b, had.c + all.c, had.d + all.d);
+        let had = (*sums)[q * 4u + j];
+        (*sums)[q * 4u + j] = Eight(had.a + all.a, had.b + all.b, had.c + all.c, had.d + all.d);
         j++;
         if j == 4u {
             break;
@@ -181,7 +187,7 @@ fn add_quad(quad: u32, q: u32, first: u32) {
     }
 }
 
-// Puts sums of quad q, of two rows of x from `row` on, as far as they are before `end`.
+// Puts what a quad makes of rows `row` and `row + 4` of x, as far as they are before `end`.
 fn put_two(row: u32, end: u32, quad: u32, a: vec2<f32>, b: vec2<f32>, c: vec2<f32>, d: vec2<f32>) {
     if row < end {
         put_quad(row, quad * 4u, vec4<f32>(a.x, b.x, c.x, d.x));
@@ -205,12 +211,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     let lane = id & 3u;
     let quad = workgroup.x * Q;
     let quads = min(Q, QUADS - quad);
+    var sums: Sums;
     var start = 0u;
     loop {
         keep_x(first, lane, start);
         var q = 0u;
         loop {
-            add_quad(quad + q, q, start + lane * BLOCKS);
+            add_quad(&sums, quad + q, q, start + lane * BLOCKS);
             q++;
             if q == quads {
                 break;

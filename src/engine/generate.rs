@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 /// Rows of a prompt's step when there are few.
 const SMALL: usize = 8;
 
-/// The same where a step of many computes 32 at least.
-const SMALL_OF_FEW_LANES: usize = 16;
-
 /// A prompt to continue.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -240,8 +237,10 @@ impl Engine {
             return Ok(None);
         }
         // Steps come in a few sizes; a prompt of a few rows should not pay for many.
+        // Where many rows have another product than few, all prompts take that one, so that texts which share keys and values make
+        // the same as each alone.
         let device = self.executor.capabilities();
-        let small = if device.software && device.few_lanes() { SMALL_OF_FEW_LANES } else { SMALL };
+        let small = if device.software && device.few_lanes() { PREFILL } else { SMALL };
         let capacity = [small, PREFILL].into_iter().find(|&capacity| rows.len() <= capacity).unwrap_or(most);
         let head = Head::Sample(most_outputs.min(capacity));
         let ready = self.ready(capacity, head)?;

@@ -75,9 +75,15 @@ pub const ROWS: Kernel = Kernel {
         let usual = |device: &Capabilities, x: Shape| {
             (device.few_lanes() && x.capacity > 1).then(|| x.rows_by_lane(2))
         };
-        // So few quads that there are several workgroups.
+        // Other chunks, cut short; so few quads that there are several workgroups.
         let few = cases(few_packings(), |device, x| {
-            device.few_lanes().then(|| Variant::Rows { blocks: test_quads(x.capacity), quads: 5 })
+            let blocks = match x.capacity {
+                1 | 12 => 1,
+                72 => 2,
+                24 => 3,
+                _ => 4,
+            };
+            device.few_lanes().then_some(Variant::Rows { blocks, quads: 5 })
         });
         let elsewhere =
             few_elsewhere(|x| (x.capacity == 12).then_some(Variant::Rows { blocks: 1, quads: 5 }));

@@ -135,7 +135,7 @@ pub(super) fn test_part(capacity: usize) -> Part {
     Part { quads, splits }
 }
 
-/// Quads, or blocks, of every number that is not usual.
+/// Quads of every number that is not usual.
 pub(super) fn test_quads(capacity: usize) -> usize {
     match capacity {
         1 | 12 => 1,
@@ -153,7 +153,7 @@ pub(super) fn cases(
     for packing in packings {
         // (rows of W, columns, capacity, rows in use, tiles a shard, add to what is there)
         let all = [
-            (70, 192, 64, 41, 9, true),
+            (70, 192, 64, 20, 9, true),
             (1, 8, 1, 1, 9, false),
             (131, 72, 1, 1, 1, true),
             (65, 64, 12, 11, 2, true),
@@ -175,7 +175,7 @@ pub(super) fn cases(
             let mut b = Builder::new(&name);
             // The first rows are in use, as in a prompt, or the last ones.
             let rows = match capacity {
-                24 => b.rows(capacity, &vec![(0, 0, 0, NONE); used]),
+                24 | 64 => b.rows(capacity, &vec![(0, 0, 0, NONE); used]),
                 _ => b.last_rows(capacity, used),
             };
             // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.

@@ -167,9 +167,12 @@ pub(super) const ROWS_T: usize = 32;
 /// Most blocks of eight columns that a lane of `matmul_rows` loads at a time.
 const MOST_BLOCKS: usize = 4;
 
-/// Most quads of rows of W that a workgroup of `matmul_rows` goes over. Its sums are memory that is set to nothing number by number,
-/// which makes half of its code as it is.
-const MOST_ROWS_QUADS: usize = 72;
+/// Most quads of rows of W that a workgroup of `matmul_rows` goes over: what its sums take is what WGSL lets a function have. More
+/// were hardly faster, and took longer to compile, since sums are set to nothing number by number.
+const MOST_ROWS_QUADS: usize = 60;
+
+/// Fewest of them that are worth loading x for.
+const LEAST_ROWS_QUADS: usize = 4;
 
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
@@ -270,7 +273,7 @@ impl Shape {
         // The more quads, the fewer load x again; but each thread should have workgroups of its own.
         let all = self.rows.div_ceil(4);
         let wanted = (2 * threads).div_ceil(self.capacity.div_ceil(ROWS_T));
-        let parts = all.div_ceil(MOST_ROWS_QUADS).max(wanted.min(all.div_ceil(MOST_QUADS)));
+        let parts = all.div_ceil(MOST_ROWS_QUADS).max(wanted.min(all.div_ceil(LEAST_ROWS_QUADS)));
         Variant::Rows { blocks, quads: all.div_ceil(parts) }
     }
 
@@ -342,7 +345,7 @@ impl Shape {
     }
 }
 
-/// How many threads a device that runs on the processor has.
+/// Threads of this machine, which a device that runs on its processor may use.
 fn processor_threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
@@ -494,11 +497,11 @@ mod tests {
                 other => panic!("{other}"),
             }
         };
-        assert_eq!(of(576, 1536, 2), (4, 72));
-        assert_eq!(of(3072, 576, 2), (3, 70));
+        assert_eq!(of(576, 1536, 2), (4, 48));
+        assert_eq!(of(3072, 576, 2), (3, 60));
         assert_eq!(of(960, 2048, 2), (4, 60));
         assert_eq!(of(8, 8, 2), (2, 2));
-        // 144 quads in 32 workgroups of 32 rows each, or of four quads where threads are more than there is work for.
+        // 144 quads in some 32 workgroups for each 32 rows of x, or of four quads where threads are more than there is work for.
         assert_eq!(of(576, 576, 32), (3, 5));
         assert_eq!(of(576, 576, 1000), (3, 4));
     }

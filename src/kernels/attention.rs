@@ -2,6 +2,7 @@
 
 use super::case::{Builder, F32};
 use super::twin::{ROW_WORDS, active};
+use super::variant::processor_threads;
 use super::{Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{pair, unpair};
@@ -340,7 +341,7 @@ fn team(heads: usize, way: Way) -> usize {
 
 /// Lanes of `attention_lane` that keep a processor busy.
 fn lanes() -> usize {
-    LANES * GROUPS_A_THREAD * std::thread::available_parallelism().map_or(2, usize::from)
+    LANES * GROUPS_A_THREAD * processor_threads()
 }
 
 /// The slices of a row's keys that are not empty, as slices.wgsl has them.

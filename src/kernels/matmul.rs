@@ -14,7 +14,7 @@ use super::{
 };
 use crate::capabilities::Capabilities;
 use crate::format::TILE_ROWS;
-use crate::recording::{Buffer, Consts, Recorder};
+use crate::recording::{Buffer, Consts, Recorder, Window};
 use rayon::prelude::*;
 
 /// Activations as uniforms: for devices whose lanes are a processor's.
@@ -273,17 +273,12 @@ impl Recorder<'_> {
                 Variant::Flat { rows: t, quads } => {
                     let consts = consts.u32("T", t).u32("Q", quads).u32("WG", FLAT_WG);
                     let grid = [shard.rows.div_ceil(4 * quads * FLAT_WG), x.capacity.div_ceil(t), 1];
-                    // As many as there are, which the kernel asks for.
-                    let rows = x.rows.window(0, (x.capacity * super::twin::ROW_WORDS * 4) as u64);
-                    let bindings = [rows, x.values.into(), out.into()];
-                    self.dispatch_weight(FLAT.name, format, consts, bindings, planes, grid);
+                    self.dispatch_weight(FLAT.name, format, consts, by_rows(x, out), planes, grid);
                 }
                 Variant::Rows { blocks, quads } => {
                     let consts = consts.u32("T", ROWS_T).u32("Q", quads).u32("BLOCKS", blocks);
                     let grid = [shard.rows.div_ceil(4 * quads), x.capacity.div_ceil(ROWS_T), 1];
-                    let rows = x.rows.window(0, (x.capacity * super::twin::ROW_WORDS * 4) as u64);
-                    let bindings = [rows, x.values.into(), out.into()];
-                    self.dispatch_weight(ROWS.name, format, consts, bindings, planes, grid);
+                    self.dispatch_weight(ROWS.name, format, consts, by_rows(x, out), planes, grid);
                 }
                 Variant::Split { rows: t, part } => {
                     let consts = part.consts(norm_consts(consts.u32("T", t), norm));
@@ -320,6 +315,11 @@ impl Recorder<'_> {
             }
         }
     }
+}
+
+/// Bindings of kernels that ask how many rows there are.
+fn by_rows(x: Activations, out: Buffer) -> [Window; 3] {
+    [x.rows.window(0, (x.capacity * super::twin::ROW_WORDS * 4) as u64), x.values.into(), out.into()]
 }
 
 /// What every kernel that multiplies with a shard is told of it.

@@ -346,7 +346,7 @@ impl Shape {
 }
 
 /// Threads of this machine, which a device that runs on its processor may use.
-fn processor_threads() -> usize {
+pub(super) fn processor_threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 

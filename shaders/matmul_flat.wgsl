@@ -16,7 +16,7 @@
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;   // [rows of x, STRIDE]
 
 // No more of them are written out.
-const_assert Q <= 4u;
+const_assert Q <= 8u;
 
 // Columns of weights that are unpacked at a time.
 const CHUNK: u32 = 32u;
@@ -75,10 +75,10 @@ fn finish_codes(q: u32, g: u32, total: f32) {
 // For one row of x: by codes, each of which serves once.
 fn add_codes(at: u32) {
     var g = 0u;
+    var block = 0u;
     loop {
         var total: f32;
-        let end = min((g + 1u) * GROUP, K) / 8u;
-        var block = g * GROUP / 8u;
+        let end = min(block + GROUP / 8u, K / 8u);
         loop {
             let first = x[at + block * 8u];
             let second = x[at + block * 8u + 4u];
@@ -89,6 +89,10 @@ fn add_codes(at: u32) {
             if Q > 1u { dot_codes(1u, block, a, b); }
             if Q > 2u { dot_codes(2u, block, a, b); }
             if Q > 3u { dot_codes(3u, block, a, b); }
+            if Q > 4u { dot_codes(4u, block, a, b); }
+            if Q > 5u { dot_codes(5u, block, a, b); }
+            if Q > 6u { dot_codes(6u, block, a, b); }
+            if Q > 7u { dot_codes(7u, block, a, b); }
             block++;
             if block == end {
                 break;
@@ -100,6 +104,10 @@ fn add_codes(at: u32) {
         if Q > 1u { finish_codes(1u, g, all); }
         if Q > 2u { finish_codes(2u, g, all); }
         if Q > 3u { finish_codes(3u, g, all); }
+        if Q > 4u { finish_codes(4u, g, all); }
+        if Q > 5u { finish_codes(5u, g, all); }
+        if Q > 6u { finish_codes(6u, g, all); }
+        if Q > 7u { finish_codes(7u, g, all); }
         g++;
         if g == GROUPS {
             break;
@@ -244,7 +252,9 @@ fn main(
         add_weights(at, end);
     }
     // Lanes behind the last row of W went on, since others wanted what they loaded.
-    for (var i = 0u; i < end * Q; i++) {
-        put_quad(first + i / Q, (quad + i % Q) * 4u, kept[i]);
+    for (var t = 0u; t < end; t++) {
+        for (var q = 0u; q < Q; q++) {
+            put_quad(first + t, (quad + q) * 4u, kept[t * Q + q]);
+        }
     }
 }

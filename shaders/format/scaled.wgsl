@@ -8,6 +8,10 @@ fn finish(dot_: vec4<f32>, total: f32, g: Group) -> vec4<f32> {
     return g.scale * dot_;
 }
 
+fn place(codes: vec4<f32>, g: Group) -> vec4<f32> {
+    return g.scale * codes;
+}
+
 fn weights_of(words: Words, g: Group) -> array<vec4<f32>, 8> {
     let c = codes_of(words);
     return array<vec4<f32>, 8>(

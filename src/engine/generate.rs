@@ -240,7 +240,7 @@ impl Engine {
         // Where many rows have another product than few, all prompts take that one, so that texts which share keys and values make
         // the same as each alone.
         let device = self.executor.capabilities();
-        let small = if device.software && device.few_lanes() { PREFILL } else { SMALL };
+        let small = if device.software && device.few_lanes() { 2 * SMALL } else { SMALL };
         let capacity = [small, PREFILL].into_iter().find(|&capacity| rows.len() <= capacity).unwrap_or(most);
         let head = Head::Sample(most_outputs.min(capacity));
         let ready = self.ready(capacity, head)?;

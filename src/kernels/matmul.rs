@@ -1,6 +1,6 @@
 //! Activations times a packed weight: `out[t, n] (+)= Σ_k x[t, k] · W[n, k]`.
 //!
-//! Five kernels that make the same: see the head of each WGSL file for what it is good at.
+//! Six kernels that make the same: see the head of each WGSL file for what it is good at.
 
 use super::activate::{ACTIVATIONS, Activation};
 use super::matmul_cases::{
@@ -8,7 +8,7 @@ use super::matmul_cases::{
 };
 use super::rms_norm::{RmsNorm, factors};
 use super::twin::active;
-use super::variant::{FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG, Variant};
+use super::variant::{FEW_ROWS_T, FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG, Variant};
 use super::{
     Access, Case, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl,
 };
@@ -67,29 +67,59 @@ pub const FLAT: Kernel = Kernel {
 /// Rows of x shared out among lanes: for devices of few lanes, and many rows.
 pub const ROWS: Kernel = Kernel {
     name: "matmul_rows",
-    wgsl: &[wgsl!("activation.wgsl"), wgsl!("outputs.wgsl"), wgsl!("matmul_rows.wgsl")],
+    wgsl: &[
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("rows/eight.wgsl"),
+        wgsl!("matmul_rows.wgsl"),
+    ],
     access: &[Access::Read, Access::Read, Access::ReadWrite],
     needs: Needs::Quads,
     twin: flat_twin,
     cases: || {
         let usual = |device: &Capabilities, x: Shape| {
-            (device.few_lanes() && x.capacity > 1).then(|| x.rows_by_lane(2))
+            (device.few_lanes() && x.capacity > FEW_ROWS_T).then(|| x.rows_by_lane(device, 2))
         };
-        // Other chunks, cut short; so few quads that there are several workgroups.
-        let few = cases(few_packings(), |device, x| {
-            let blocks = match x.capacity {
-                1 | 12 => 1,
-                72 => 2,
-                24 => 3,
-                _ => 4,
-            };
-            device.few_lanes().then_some(Variant::Rows { blocks, quads: 5 })
-        });
-        let elsewhere =
-            few_elsewhere(|x| (x.capacity == 12).then_some(Variant::Rows { blocks: 1, quads: 5 }));
-        [cases(test_packings(), usual), few, elsewhere, glu_cases(usual)].into_iter().flatten().collect()
+        let elsewhere = few_elsewhere(|x| (x.capacity == 24).then_some(few_blocks(ROWS_T, x)));
+        let all = [cases(test_packings(), usual), cases_of_rows(ROWS_T), elsewhere, glu_cases(usual)];
+        all.into_iter().flatten().collect()
     },
 };
+
+/// The same for few rows.
+pub const FEW_ROWS: Kernel = Kernel {
+    name: "matmul_rows_16",
+    wgsl: &[
+        wgsl!("activation.wgsl"),
+        wgsl!("outputs.wgsl"),
+        wgsl!("rows/four.wgsl"),
+        wgsl!("matmul_rows.wgsl"),
+    ],
+    access: &[Access::Read, Access::Read, Access::ReadWrite],
+    needs: Needs::Quads,
+    twin: flat_twin,
+    cases: || {
+        let usual = |device: &Capabilities, x: Shape| {
+            let few = device.few_lanes() && x.capacity > 1 && x.capacity <= FEW_ROWS_T;
+            few.then(|| x.rows_by_lane(device, 2))
+        };
+        let elsewhere = few_elsewhere(|x| (x.capacity == 12).then_some(few_blocks(FEW_ROWS_T, x)));
+        let all = [cases(test_packings(), usual), cases_of_rows(FEW_ROWS_T), elsewhere, glu_cases(usual)];
+        all.into_iter().flatten().collect()
+    },
+};
+
+/// Chunks of all sizes, cut short; so few quads that there are several workgroups.
+fn few_blocks(rows: usize, x: Shape) -> Variant {
+    let blocks = match x.capacity {
+        1 => 1,
+        72 => 2,
+        24 => 3,
+        12 => 5,
+        _ => 6,
+    };
+    Variant::Rows { rows, blocks, quads: 5 }
+}
 
 /// Columns shared out among lanes: for GPUs and few rows.
 pub const SPLIT: Kernel = Kernel {
@@ -140,6 +170,11 @@ pub const TILE: Kernel = Kernel {
 fn few_elsewhere(variant: fn(Shape) -> Option<Variant>) -> Vec<Case> {
     let one = few_packings().into_iter().filter(|packing| packing.name() == "q4/32").collect();
     cases(one, move |device, x| variant(x).filter(|_| !device.few_lanes() && Needs::Quads.met(device)))
+}
+
+/// Cases of `matmul_rows` and that for few rows.
+fn cases_of_rows(rows: usize) -> Vec<Case> {
+    cases(few_packings(), move |device, x| device.few_lanes().then(|| few_blocks(rows, x)))
 }
 
 /// Rows of x that `matmul_tile` takes at a time.
@@ -275,10 +310,11 @@ impl Recorder<'_> {
                     let grid = [shard.rows.div_ceil(4 * quads * FLAT_WG), x.capacity.div_ceil(t), 1];
                     self.dispatch_weight(FLAT.name, format, consts, by_rows(x, out), planes, grid);
                 }
-                Variant::Rows { blocks, quads } => {
-                    let consts = consts.u32("T", ROWS_T).u32("Q", quads).u32("BLOCKS", blocks);
-                    let grid = [shard.rows.div_ceil(4 * quads), x.capacity.div_ceil(ROWS_T), 1];
-                    self.dispatch_weight(ROWS.name, format, consts, by_rows(x, out), planes, grid);
+                Variant::Rows { rows: t, blocks, quads } => {
+                    let kernel = if t == FEW_ROWS_T { FEW_ROWS.name } else { ROWS.name };
+                    let consts = consts.u32("T", t).u32("Q", quads).u32("BLOCKS", blocks);
+                    let grid = [shard.rows.div_ceil(4 * quads), x.capacity.div_ceil(t), 1];
+                    self.dispatch_weight(kernel, format, consts, by_rows(x, out), planes, grid);
                 }
                 Variant::Split { rows: t, part } => {
                     let consts = part.consts(norm_consts(consts.u32("T", t), norm));

@@ -73,6 +73,7 @@ pub const KERNELS: &[&Kernel] = &[
     &matmul::UNIFORM,
     &matmul::FLAT,
     &matmul::ROWS,
+    &matmul::FEW_ROWS,
     &matmul::SPLIT,
     &matmul::TILE,
     &matmul_tile_half::KERNEL,

@@ -27,6 +27,8 @@ pub enum Variant {
     },
     /// `matmul_rows`.
     Rows {
+        /// Rows of x of a workgroup: 16 or 32.
+        rows: usize,
         /// Blocks of columns that a lane loads at a time.
         blocks: usize,
         /// Quads of rows of W that a workgroup goes over.
@@ -100,7 +102,7 @@ impl fmt::Display for Variant {
         match self {
             Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
             Variant::Flat { rows, quads } => write!(f, "flat {rows}x{quads}"),
-            Variant::Rows { blocks, quads } => write!(f, "rows {blocks}x{quads}"),
+            Variant::Rows { rows, blocks, quads } => write!(f, "rows {rows}x{blocks}x{quads}"),
             Variant::Split { rows, part } => write!(f, "split {rows}x{part}"),
             Variant::Tile => f.write_str("tile"),
             Variant::TileHalf => f.write_str("tile-half"),
@@ -126,7 +128,10 @@ impl Variant {
         match kind {
             "uniform" => Some(Variant::Uniform { rows, quads: other.parse().ok()? }),
             "flat" => Some(Variant::Flat { rows, quads: other.parse().ok()? }),
-            "rows" => Some(Variant::Rows { blocks: rows, quads: other.parse().ok()? }),
+            "rows" => {
+                let (blocks, quads) = other.split_once('x')?;
+                Some(Variant::Rows { rows, blocks: blocks.parse().ok()?, quads: quads.parse().ok()? })
+            }
             "split" => Some(Variant::Split { rows, part: other.parse().ok()? }),
             "dot" => Some(Variant::Dot { rows, part: other.parse().ok()? }),
             _ => None,
@@ -161,17 +166,16 @@ const UNIFORM_ROWS: usize = 16;
 /// Most rows of x that share what a lane of `matmul_flat` unpacks.
 const FLAT_ROWS: usize = 64;
 
-/// Rows of x of a workgroup of `matmul_rows`.
+/// Rows of x of a workgroup of `matmul_rows`, and of one for few of them.
 pub(super) const ROWS_T: usize = 32;
+pub(super) const FEW_ROWS_T: usize = ROWS_T / 2;
 
-/// Most blocks of eight columns that a lane of `matmul_rows` loads at a time.
+/// Most blocks of eight columns that a lane of `matmul_rows` loads at a time as a rule. More are faster by up to a tenth, but take
+/// such a device seconds to compile, so they are for those who measure.
 const MOST_BLOCKS: usize = 4;
+const MOST_BLOCKS_MEASURED: usize = 6;
 
-/// Most quads of rows of W that a workgroup of `matmul_rows` goes over: what its sums take is what WGSL lets a function have. More
-/// were hardly faster, and took longer to compile, since sums are set to nothing number by number.
-const MOST_ROWS_QUADS: usize = 60;
-
-/// Fewest of them that are worth loading x for.
+/// Fewest quads of rows of W of a workgroup of `matmul_rows` that are worth loading x for.
 const LEAST_ROWS_QUADS: usize = 4;
 
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
@@ -202,8 +206,8 @@ impl Shape {
             return if few { self.dot(self.part(device)) } else { Variant::DotTile };
         }
         if device.few_lanes() && device.software {
-            if self.capacity >= ROWS_T {
-                return self.rows_by_lane(processor_threads());
+            if self.capacity >= FEW_ROWS_T {
+                return self.rows_by_lane(device, processor_threads());
             }
             // Of several rows, more quads are slower: their code leaves the processor's cache.
             return self.flat(FLAT_ROWS, if self.capacity == 1 { 4 } else { 3 });
@@ -231,8 +235,8 @@ impl Shape {
         if device.few_lanes() {
             // `matmul_uniform` takes twice as long there, and seconds to compile in each of its forms.
             all.extend(all_quads.map(|quads| self.flat(FLAT_ROWS, quads)));
-            if let Variant::Rows { quads, .. } = usual {
-                all.extend((2..=MOST_BLOCKS).map(|blocks| Variant::Rows { blocks, quads }));
+            if let Variant::Rows { rows, quads, .. } = usual {
+                all.extend((2..=MOST_BLOCKS_MEASURED).map(|blocks| Variant::Rows { rows, blocks, quads }));
             }
         } else {
             let rows = [UNIFORM_ROWS / 2, UNIFORM_ROWS].map(|most| self.uniform_rows(device, most));
@@ -266,15 +270,19 @@ impl Shape {
     }
 
     /// `matmul_rows`, on so many threads of a processor.
-    pub fn rows_by_lane(self, threads: usize) -> Variant {
-        // Instructions for a row of W and a chunk: some 1200 whatever its size, and 1130 for each block of a lane.
-        let cost = |blocks: usize| self.cols.div_ceil(4 * blocks * BLOCK) * (1200 + 1130 * blocks);
+    pub fn rows_by_lane(self, device: &Capabilities, threads: usize) -> Variant {
+        // What a chunk takes for a row of W: half of what a block does, whatever its size, and that for each block of a lane. Not by
+        // the capacity: what adds up in another order makes other sums.
+        let cost = |blocks: usize| self.cols.div_ceil(4 * blocks * BLOCK) * (1 + 2 * blocks);
         let blocks = (2..=MOST_BLOCKS).min_by_key(|&blocks| cost(blocks)).unwrap_or(MOST_BLOCKS);
-        // The more quads, the fewer load x again; but each thread should have workgroups of its own.
+        let rows = if self.capacity <= FEW_ROWS_T { FEW_ROWS_T } else { ROWS_T };
+        // The more quads, whose sums a workgroup's memory holds, the fewer load x again; but each thread should have workgroups of
+        // its own.
+        let most = device.max_workgroup_memory as usize / (4 * rows * size_of::<f32>());
         let all = self.rows.div_ceil(4);
-        let wanted = (2 * threads).div_ceil(self.capacity.div_ceil(ROWS_T));
-        let parts = all.div_ceil(MOST_ROWS_QUADS).max(wanted.min(all.div_ceil(LEAST_ROWS_QUADS)));
-        Variant::Rows { blocks, quads: all.div_ceil(parts) }
+        let wanted = (2 * threads).div_ceil(self.capacity.div_ceil(rows));
+        let parts = all.div_ceil(most).max(wanted.min(all.div_ceil(LEAST_ROWS_QUADS)));
+        Variant::Rows { rows, blocks, quads: all.div_ceil(parts) }
     }
 
     /// `matmul_split` with as many rows at a time as can be.
@@ -492,14 +500,14 @@ mod tests {
     fn rows_by_lane_are_shared_out() {
         let of = |rows: usize, cols: usize, threads: usize| {
             let shape = Shape { capacity: 64, rows, cols, stride: rows };
-            match shape.rows_by_lane(threads) {
-                Variant::Rows { blocks, quads } => (blocks, quads),
+            match shape.rows_by_lane(&device(), threads) {
+                Variant::Rows { blocks, quads, .. } => (blocks, quads),
                 other => panic!("{other}"),
             }
         };
-        assert_eq!(of(576, 1536, 2), (4, 48));
-        assert_eq!(of(3072, 576, 2), (3, 60));
-        assert_eq!(of(960, 2048, 2), (4, 60));
+        assert_eq!(of(576, 1536, 2), (4, 29));
+        assert_eq!(of(3072, 576, 2), (3, 32));
+        assert_eq!(of(960, 2048, 2), (4, 30));
         assert_eq!(of(8, 8, 2), (2, 2));
         // 144 quads in some 32 workgroups for each 32 rows of x, or of four quads where threads are more than there is work for.
         assert_eq!(of(576, 576, 32), (3, 5));

@@ -8,7 +8,7 @@
 // rows, serves for any fewer but one. A lane loads one of four columns of x, and quad operations hand it to the others. Loops end
 // where their bodies do: see matmul_uniform.wgsl.
 //
-// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 4), ADD, GROUP, GROUPS,
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 8 for one row of x, else 4), ADD, GROUP, GROUPS,
 // WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T, rounded up).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;         // [rows of x]
@@ -16,7 +16,7 @@
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;   // [rows of x, STRIDE]
 
 // No more of them are written out.
-const_assert Q <= 8u;
+const_assert Q <= select(4u, 8u, T == 1u);
 
 // Columns of weights that are unpacked at a time.
 const CHUNK: u32 = 32u;

@@ -56,9 +56,13 @@ pub const FLAT: Kernel = Kernel {
     needs: Needs::Quads,
     twin: flat_twin,
     cases: || {
-        let usual = |device: &Capabilities, x: Shape| device.few_lanes().then(|| x.flat(64, 2));
-        let few =
-            cases(few_packings(), |device, x| device.few_lanes().then(|| x.flat(2, test_quads(x.capacity))));
+        let usual = |device: &Capabilities, x: Shape| {
+            device.few_lanes().then(|| x.flat(64, if x.capacity == 1 { 5 } else { 2 }))
+        };
+        let few = cases(few_packings(), |device, x| {
+            let quads = if x.capacity == 1 { 8 } else { test_quads(x.capacity) };
+            device.few_lanes().then(|| x.flat(2, quads))
+        });
         let elsewhere = few_elsewhere(|x| (x.capacity <= 8).then(|| x.flat(2, 1)));
         [cases(test_packings(), usual), few, elsewhere, glu_cases(usual)].into_iter().flatten().collect()
     },

@@ -181,6 +181,9 @@ const LEAST_ROWS_QUADS: usize = 4;
 /// Most quads of rows of W a lane of `matmul_uniform` and `matmul_flat`. More of them take too long to compile.
 const MOST_QUADS: usize = 4;
 
+/// Most of them a lane of `matmul_flat` for one row of x, whose code is short.
+const MOST_FLAT_QUADS: usize = 8;
+
 /// Most lanes of a workgroup that has a part of a tile.
 const LANES: usize = 256;
 
@@ -210,7 +213,8 @@ impl Shape {
                 return self.rows_by_lane(device, processor_threads());
             }
             // Of several rows, more quads are slower: their code leaves the processor's cache.
-            return self.flat(FLAT_ROWS, if self.capacity == 1 { 4 } else { 3 });
+            let quads = if self.capacity == 1 { self.quads_by_lane(processor_threads()) } else { 3 };
+            return self.flat(FLAT_ROWS, quads);
         }
         let uniform = self.uniform_rows(device, UNIFORM_ROWS).filter(|_| device.software);
         match uniform {
@@ -234,7 +238,8 @@ impl Shape {
         let all_quads = 1..=MOST_QUADS;
         if device.few_lanes() {
             // `matmul_uniform` takes twice as long there, and seconds to compile in each of its forms.
-            all.extend(all_quads.map(|quads| self.flat(FLAT_ROWS, quads)));
+            let most = if self.capacity == 1 { MOST_FLAT_QUADS } else { MOST_QUADS };
+            all.extend((1..=most).map(|quads| self.flat(FLAT_ROWS, quads)));
             if let Variant::Rows { rows, quads, .. } = usual {
                 all.extend((2..=MOST_BLOCKS_MEASURED).map(|blocks| Variant::Rows { rows, blocks, quads }));
             }
@@ -269,6 +274,14 @@ impl Shape {
         Variant::Flat { rows: if self.capacity == 1 { 1 } else { rows }, quads }
     }
 
+    /// Quads of a lane of `matmul_flat` for one row of x, on so many threads of a processor: such that none has workgroups to do
+    /// while others have none. What quads share takes about as long as one of them.
+    pub fn quads_by_lane(self, threads: usize) -> usize {
+        let all = self.rows.div_ceil(4);
+        let rounds = |quads: usize| all.div_ceil(FLAT_WG * quads).div_ceil(threads);
+        (1..=MOST_FLAT_QUADS).min_by_key(|&quads| rounds(quads) * (quads + 1)).unwrap_or(MOST_FLAT_QUADS)
+    }
+
     /// `matmul_rows`, on so many threads of a processor.
     pub fn rows_by_lane(self, device: &Capabilities, threads: usize) -> Variant {
         // What a chunk takes for a row of W: half of what a block does, whatever its size, and that for each block of a lane. Not by
@@ -278,7 +291,7 @@ impl Shape {
         let rows = if self.capacity <= FEW_ROWS_T { FEW_ROWS_T } else { ROWS_T };
         // The more quads, whose sums a workgroup's memory holds, the fewer load x again; but each thread should have workgroups of
         // its own.
-        let most = device.max_workgroup_memory as usize / (4 * rows * size_of::<f32>());
+        let most = (device.max_workgroup_memory as usize / (4 * rows * size_of::<f32>())).max(1);
         let all = self.rows.div_ceil(4);
         let wanted = (2 * threads).div_ceil(self.capacity.div_ceil(rows));
         let parts = all.div_ceil(most).max(wanted.min(all.div_ceil(LEAST_ROWS_QUADS)));
@@ -512,6 +525,16 @@ mod tests {
         // 144 quads in some 32 workgroups for each 32 rows of x, or of four quads where threads are more than there is work for.
         assert_eq!(of(576, 576, 32), (3, 5));
         assert_eq!(of(576, 576, 1000), (3, 4));
+    }
+
+    /// Quads that leave no thread without work while others have some, and few lanes for few rows.
+    #[test]
+    fn quads_of_a_lane_are_shared_out() {
+        let of = |rows: usize, threads: usize| {
+            Shape { capacity: 1, rows, cols: 576, stride: rows }.quads_by_lane(threads)
+        };
+        assert_eq!([of(49152, 2), of(3072, 2), of(576, 2), of(8, 2)], [8, 8, 6, 1]);
+        assert_eq!([of(49152, 16), of(576, 16), of(576, 1000)], [8, 3, 1]);
     }
 
     /// Kernels for GPUs take a processor many times as long, and are not even measured there, where it has its own.

@@ -8,8 +8,8 @@
 // rows, serves for any fewer but one. A lane loads one of four columns of x, and quad operations hand it to the others. Loops end
 // where their bodies do: see matmul_uniform.wgsl.
 //
-// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 8 for one row of x, else 4), ADD, GROUP, GROUPS,
-// WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T, rounded up).
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 8 for one row of x, else 4),
+// ADD, GROUP, GROUPS, WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T, rounded up).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;         // [rows of x]
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // [rows of x, K]

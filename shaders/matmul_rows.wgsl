@@ -8,9 +8,13 @@
 // that order. Sums of a chunk stay in registers, since little else lives as long: weights are put into an array before the first
 // is used, and x is read by twos.
 //
-// Follows rows/, which says what a lane has. Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of
-// out), T, Q (quads of rows of W), BLOCKS (of eight columns that a lane loads of a chunk, at most 6), ADD, GROUP, GROUPS;
-// outputs.wgsl; a format. Grid: (quads / Q, rows of x / T), both rounded up, of four lanes each.
+// Follows rows/, which says what a lane has: `Mine`, a number for each of its rows of x, which are 4·i + lane, and what is done with
+// them. They lie by twos, which is what registers hold beside sums, in one structure, so that compilers work out once where it is.
+// Every lane adds up the same two pairs of a column (`add_column`), so that what a row of x makes does not depend on its lane.
+//
+// Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (quads of rows of W), BLOCKS (of eight
+// columns that a lane loads of a chunk, at most 6), ADD, GROUP, GROUPS; outputs.wgsl; a format.
+// Grid: (quads / Q, rows of x / T), both rounded up, of four lanes each.
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;         // [rows of x]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;     // [rows of x, K / 4]
@@ -24,7 +28,7 @@ const CHUNK: u32 = 32u * BLOCKS;
 const QUADS: u32 = (N + 3u) / 4u;
 
 // Blocks of a chunk: of each lane first as many fours as go, one lane's beside the other's, and then what is left, likewise. So
-// each of these is of one group, where groups are so many columns.
+// each of these but three is of one group, where groups are 32 columns or more times as many.
 const FOURS: u32 = BLOCKS / 4u;
 const LEFT: u32 = BLOCKS % 4u;
 const ONE_GROUP: bool = GROUP % 32u == 0u && LEFT != 3u;
@@ -37,8 +41,8 @@ fn block_of(lane: u32, h: u32) -> u32 {
     return FOURS * 16u + lane * LEFT + (h - FOURS * 4u);
 }
 
-// x [BLOCKS, 8 columns, 4 turns] of a chunk, then weights [BLOCKS], eight columns of a row of W each. In an array of their own, which
-// constants alone index, compilers would make variables of these.
+// x [BLOCKS, 8 columns, 4 turns] of a chunk, then weights of a row of W, eight columns of each of a lane's blocks. In an array of
+// their own, which constants alone index, compilers would make variables of these.
 var<private> kept: array<Mine, CHUNK + BLOCKS * 32u / T>;
 
 // [Q, 4 rows of W, 4 lanes]. In the workgroup's memory, though each lane has its own: what is a lane's alone is set to nothing
@@ -208,5 +212,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             break;
         }
     }
-    put_sums(lane, first + lane, end, quad, quads);
+    // A few rows of x at a time, whose places in memory may be such that a cache holds but a few of them.
+    for (var q = 0u; q < quads; q++) {
+        let i = q * 16u + lane;
+        put_two(first + lane, end, quad + q, sums[i].a, sums[i + 4u].a, sums[i + 8u].a, sums[i + 12u].a);
+    }
+    for (var q = 0u; q < quads; q++) {
+        let i = q * 16u + lane;
+        put_two(first + lane + 8u, end, quad + q, sums[i].b, sums[i + 4u].b, sums[i + 8u].b, sums[i + 12u].b);
+    }
+    put_more(lane, first + lane, end, quad, quads);
 }

@@ -1,4 +1,4 @@
-// What formats of integer codes share. `place` turns codes into weights; the file after this one gives it.
+// What formats of integer codes share. `place` turns codes into weights; the file before this one gives it.
 // Plane 0: codes [tiles, words a row, 16 quads].
 
 // A code where it lies in its word: 2^shift times what it is. Through i32, whose conversion to float is one instruction

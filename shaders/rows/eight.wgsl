@@ -1,5 +1,4 @@
-// What a lane of matmul_rows.wgsl has where its four share 32 rows of x: a number for each of its eight, which are 4·i + lane. By twos,
-// which is what registers hold beside sums; as a whole, so that compilers work out once where one is.
+// What a lane of matmul_rows.wgsl has where four share 32 rows of x: eight numbers.
 
 const_assert T == 32u;
 
@@ -30,7 +29,7 @@ fn keep_eight(h: u32, a: vec4<f32>, b: vec4<f32>) {
     kept[CHUNK + h] = Mine(a.xy, a.zw, b.xy, b.zw);
 }
 
-// One column of all four lanes. Every lane adds up the same two pairs, so that what a row of x makes does not depend on its lane.
+// One column of all four lanes.
 fn add_column(own: f32, i: u32, s: Mine) -> Mine {
     let x = quadSwapX(own);
     let y = quadSwapY(own);
@@ -63,16 +62,8 @@ fn add_block(h: u32, s: Mine) -> Mine {
     return add_column(kept[w].d.y, i + 28u, s6);
 }
 
-// Puts all sums, a few rows of x at a time, whose places in memory may be such that a cache holds but a few of them.
-fn put_sums(lane: u32, row: u32, end: u32, quad: u32, quads: u32) {
-    for (var q = 0u; q < quads; q++) {
-        let i = q * 16u + lane;
-        put_two(row, end, quad + q, sums[i].a, sums[i + 4u].a, sums[i + 8u].a, sums[i + 12u].a);
-    }
-    for (var q = 0u; q < quads; q++) {
-        let i = q * 16u + lane;
-        put_two(row + 8u, end, quad + q, sums[i].b, sums[i + 4u].b, sums[i + 8u].b, sums[i + 12u].b);
-    }
+// Puts sums of the lane's rows from the fifth on.
+fn put_more(lane: u32, row: u32, end: u32, quad: u32, quads: u32) {
     for (var q = 0u; q < quads; q++) {
         let i = q * 16u + lane;
         put_two(row + 16u, end, quad + q, sums[i].c, sums[i + 4u].c, sums[i + 8u].c, sums[i + 12u].c);

@@ -7,7 +7,7 @@ use super::diagnose::Suspect;
 use super::pages::Claim;
 use super::{AHEAD, Engine, Head, PREFILL, Ready, Row, Sampling};
 use crate::error::{Error, Result};
-use crate::kernels::NONE;
+use crate::kernels::{FEW_ROWS_T, NONE};
 use crate::recording::Ticket;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -237,10 +237,10 @@ impl Engine {
             return Ok(None);
         }
         // Steps come in a few sizes; a prompt of a few rows should not pay for many.
-        // Where many rows have another product than few, all prompts take that one, so that texts which share keys and values make
-        // the same as each alone.
+        // Where lanes are few, sixteen rows and more have a product that makes the same whatever their number, and less have
+        // another. Prompts take that one, so that texts which share keys and values do not differ by it from each alone.
         let device = self.executor.capabilities();
-        let small = if device.software && device.few_lanes() { 2 * SMALL } else { SMALL };
+        let small = if device.software && device.few_lanes() { FEW_ROWS_T } else { SMALL };
         let capacity = [small, PREFILL].into_iter().find(|&capacity| rows.len() <= capacity).unwrap_or(most);
         let head = Head::Sample(most_outputs.min(capacity));
         let ready = self.ready(capacity, head)?;

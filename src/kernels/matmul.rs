@@ -104,8 +104,7 @@ pub const FEW_ROWS: Kernel = Kernel {
     twin: flat_twin,
     cases: || {
         let usual = |device: &Capabilities, x: Shape| {
-            let few = device.few_lanes() && x.capacity > 1 && x.capacity <= FEW_ROWS_T;
-            few.then(|| x.rows_by_lane(device, 2))
+            (device.few_lanes() && x.capacity > 1).then(|| x.chunks(FEW_ROWS_T, device, 2))
         };
         let elsewhere = few_elsewhere(|x| (x.capacity == 12).then_some(few_blocks(FEW_ROWS_T, x)));
         let all = [cases(test_packings(), usual), cases_of_rows(FEW_ROWS_T), elsewhere, glu_cases(usual)];
@@ -113,13 +112,13 @@ pub const FEW_ROWS: Kernel = Kernel {
     },
 };
 
-/// Chunks of all sizes, cut short; so few quads that there are several workgroups.
+/// Chunks of all sizes, most of them cut short; so few quads that there are several workgroups. Of three blocks others have some.
 fn few_blocks(rows: usize, x: Shape) -> Variant {
     let blocks = match x.capacity {
         1 => 1,
         72 => 2,
-        24 => 3,
-        12 => 5,
+        12 => 4,
+        64 => 5,
         _ => 6,
     };
     Variant::Rows { rows, blocks, quads: 5 }
@@ -176,9 +175,11 @@ fn few_elsewhere(variant: fn(Shape) -> Option<Variant>) -> Vec<Case> {
     cases(one, move |device, x| variant(x).filter(|_| !device.few_lanes() && Needs::Quads.met(device)))
 }
 
-/// Cases of `matmul_rows` and that for few rows.
+/// Cases of `matmul_rows` and that for few rows, in formats of groups that four blocks are of, and in one whose groups are less.
 fn cases_of_rows(rows: usize) -> Vec<Case> {
-    cases(few_packings(), move |device, x| device.few_lanes().then(|| few_blocks(rows, x)))
+    let small = test_packings().into_iter().find(|packing| packing.group == 16);
+    let all = few_packings().into_iter().chain(small).collect();
+    cases(all, move |device, x| device.few_lanes().then(|| few_blocks(rows, x)))
 }
 
 /// Rows of x that `matmul_tile` takes at a time.
@@ -238,17 +239,17 @@ impl Recorder<'_> {
         let shape = Shape::new(x.capacity, weight);
         let dots = self.dots && weight.shards.iter().all(|shard| shard.packing.format.dots.is_some());
         let candidates = || shape.candidates(self.capabilities, dots);
-        let usual = || shape.usual(self.capabilities, dots);
-        let Some(choices) = self.choices else { return usual() };
-        let name = Product::name(x.capacity, weight, dots);
+        let usual = shape.usual(self.capabilities, dots);
+        let Some(choices) = self.choices else { return usual };
+        let name = Product::name(usual.named_capacity(x.capacity), weight, dots);
         let measured = choices.get(&name).and_then(|variant| Variant::named(variant));
         // What a file says need not be possible.
-        match measured.filter(|measured| candidates().contains(measured)) {
+        match measured.map(|measured| measured.sized_as(usual)).filter(|it| candidates().contains(it)) {
             Some(measured) => measured,
             None => {
                 let product = Product { name, capacity: x.capacity, weight: weight.clone(), dots };
                 self.unmeasured.push(Box::new(product));
-                usual()
+                usual
             }
         }
     }

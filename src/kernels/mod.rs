@@ -57,7 +57,7 @@ pub use rms_norm::RmsNorm;
 pub use rope_store::{Heads, Rotation};
 pub use scale::Scale;
 pub use twin::{Invocation, Slot};
-pub use variant::{Product, Variant};
+pub use variant::{FEW_ROWS_T, Product, Variant};
 
 use crate::capabilities::{Capabilities, Matrices};
 use crate::format::{Format, Part, Plane};

@@ -114,6 +114,22 @@ impl fmt::Display for Variant {
 }
 
 impl Variant {
+    /// Of how many rows what is measured is called, where this is the rule for so many: all that `matmul_rows` takes have one
+    /// choice, since chunks of other sizes add up in another order.
+    pub fn named_capacity(self, capacity: usize) -> usize {
+        if let Variant::Rows { .. } = self { FEW_ROWS_T } else { capacity }
+    }
+
+    /// The same chunks for the rows of x and quads that the rule has.
+    pub fn sized_as(self, usual: Variant) -> Variant {
+        match (self, usual) {
+            (Variant::Rows { blocks, .. }, Variant::Rows { rows, quads, .. }) => {
+                Variant::Rows { rows, blocks, quads }
+            }
+            _ => self,
+        }
+    }
+
     /// The variant that is written so.
     pub fn named(name: &str) -> Option<Self> {
         let Some((kind, sizes)) = name.split_once(' ') else {
@@ -166,9 +182,11 @@ const UNIFORM_ROWS: usize = 16;
 /// Most rows of x that share what a lane of `matmul_flat` unpacks.
 const FLAT_ROWS: usize = 64;
 
-/// Rows of x of a workgroup of `matmul_rows`, and of one for few of them.
+/// Rows of x of a workgroup of `matmul_rows`.
 pub(super) const ROWS_T: usize = 32;
-pub(super) const FEW_ROWS_T: usize = ROWS_T / 2;
+
+/// And where there are few of them; so many and more have that product, and less another.
+pub const FEW_ROWS_T: usize = ROWS_T / 2;
 
 /// Most blocks of eight columns that a lane of `matmul_rows` loads at a time as a rule. More are faster by up to a tenth, but take
 /// such a device seconds to compile, so they are for those who measure.
@@ -239,9 +257,15 @@ impl Shape {
         if device.few_lanes() {
             // `matmul_uniform` takes twice as long there, and seconds to compile in each of its forms.
             let most = if self.capacity == 1 { MOST_FLAT_QUADS } else { MOST_QUADS };
-            all.extend((1..=most).map(|quads| self.flat(FLAT_ROWS, quads)));
-            if let Variant::Rows { rows, quads, .. } = usual {
-                all.extend((2..=MOST_BLOCKS_MEASURED).map(|blocks| Variant::Rows { rows, blocks, quads }));
+            match usual {
+                Variant::Rows { rows, quads, .. } => {
+                    all.extend((2..=MOST_BLOCKS_MEASURED).map(|blocks| Variant::Rows {
+                        rows,
+                        blocks,
+                        quads,
+                    }));
+                }
+                _ => all.extend((1..=most).map(|quads| self.flat(FLAT_ROWS, quads))),
             }
         } else {
             let rows = [UNIFORM_ROWS / 2, UNIFORM_ROWS].map(|most| self.uniform_rows(device, most));
@@ -284,11 +308,15 @@ impl Shape {
 
     /// `matmul_rows`, on so many threads of a processor.
     pub fn rows_by_lane(self, device: &Capabilities, threads: usize) -> Variant {
+        self.chunks(if self.capacity <= FEW_ROWS_T { FEW_ROWS_T } else { ROWS_T }, device, threads)
+    }
+
+    /// The same, of so many rows of x a workgroup.
+    pub fn chunks(self, rows: usize, device: &Capabilities, threads: usize) -> Variant {
         // What a chunk takes for a row of W: half of what a block does, whatever its size, and that for each block of a lane. Not by
         // the capacity: what adds up in another order makes other sums.
         let cost = |blocks: usize| self.cols.div_ceil(4 * blocks * BLOCK) * (1 + 2 * blocks);
         let blocks = (2..=MOST_BLOCKS).min_by_key(|&blocks| cost(blocks)).unwrap_or(MOST_BLOCKS);
-        let rows = if self.capacity <= FEW_ROWS_T { FEW_ROWS_T } else { ROWS_T };
         // The more quads, whose sums a workgroup's memory holds, the fewer load x again; but each thread should have workgroups of
         // its own.
         let most = (device.max_workgroup_memory as usize / (4 * rows * size_of::<f32>())).max(1);
@@ -454,6 +482,7 @@ mod tests {
             "cooperative",
             "cooperative 8x4",
             "rows 3",
+            "rows 3x48",
         ] {
             assert_eq!(Variant::named(wrong), None, "{wrong}");
         }
@@ -525,6 +554,20 @@ mod tests {
         // 144 quads in some 32 workgroups for each 32 rows of x, or of four quads where threads are more than there is work for.
         assert_eq!(of(576, 576, 32), (3, 5));
         assert_eq!(of(576, 576, 1000), (3, 4));
+        // Whatever the capacity, a row of x is added up the same way, and sums fit a workgroup's memory.
+        for (max_workgroup_memory, cols) in [(16 << 10, 576), (32 << 10, 1536)] {
+            let device = Capabilities { max_workgroup_memory, ..device() };
+            let of = |capacity| Shape { capacity, rows: 3072, cols, stride: 3072 }.rows_by_lane(&device, 2);
+            let all = [16, 64].map(|capacity| match of(capacity) {
+                Variant::Rows { rows, blocks, quads } => (rows, blocks, quads),
+                other => panic!("{other}"),
+            });
+            assert_eq!([all[0].0, all[1].0], [16, 32]);
+            assert_eq!(all[0].1, all[1].1);
+            assert!(all.iter().all(|&(rows, _, quads)| quads * 16 * rows <= max_workgroup_memory as usize));
+            let measured = Variant::Rows { rows: 32, blocks: 6, quads: 9 };
+            assert_eq!(measured.sized_as(of(16)), Variant::Rows { rows: 16, blocks: 6, quads: all[0].2 });
+        }
     }
 
     /// Quads that leave no thread without work while others have some, and few lanes for few rows.

@@ -7,7 +7,8 @@
 // `codes_of` makes of words codes times powers of two, which activations times ALIGN_A (four columns) and ALIGN_B undo
 // exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant: for compilers of few registers, which should
 // be done with one before the next. Where a loop goes over rows, `words_of_row` and `group_of_row` make of four rows that which a
-// mask tells, four times, and `place` makes weights of its codes, four at a time and already undone. Kernels that wait for memory have the words of several blocks under way, at most IN_FLIGHT.
+// mask tells, four times, and `place` makes weights of its codes, four at a time and already undone. Kernels that wait for memory
+// have the words of several blocks under way, at most IN_FLIGHT.
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
 // `words_0` and its like read planes (src/kernels/planes.rs). Plane 0: words [tiles, K/2, 16 quads]. Expects: K (columns).
 

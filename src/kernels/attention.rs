@@ -1,8 +1,8 @@
 //! Causal attention over the paged cache.
 
 use super::case::{Builder, F32};
+use super::shape::processor_threads;
 use super::twin::{ROW_WORDS, active};
-use super::variant::processor_threads;
 use super::{Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::{pair, unpair};

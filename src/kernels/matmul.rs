@@ -7,8 +7,9 @@ use super::matmul_cases::{
     cases, few_packings, glu_cases, normed_cases, test_packings, test_part, test_quads,
 };
 use super::rms_norm::{RmsNorm, factors};
+use super::shape::{FEW_ROWS_T, FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG};
 use super::twin::active;
-use super::variant::{FEW_ROWS_T, FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG, Variant};
+use super::variant::Variant;
 use super::{
     Access, Case, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl,
 };

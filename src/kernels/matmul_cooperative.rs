@@ -2,8 +2,9 @@
 
 use super::matmul::{Activations, multiply};
 use super::matmul_cases::{cases, few_packings, glu_cases, test_packings};
+use super::shape::Shape;
 use super::twin::active;
-use super::variant::{Shape, Variant};
+use super::variant::Variant;
 use super::{Access, Invocation, Kernel, Needs, wgsl};
 use crate::capabilities::Capabilities;
 use crate::format::unpair;

@@ -3,8 +3,9 @@
 use super::case::{Builder, Compare};
 use super::matmul::Activations;
 use super::matmul_cases::{test_matrix, test_packings};
+use super::shape::Shape;
 use super::sort_experts::Order;
-use super::variant::{Part, Shape};
+use super::variant::Part;
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, Shard, wgsl};
 use crate::format::TILE_ROWS;
 use crate::recording::{Buffer, Consts, Recorder};

@@ -1,7 +1,8 @@
 //! Activations times a packed weight by tiles of 16-bit floats, added up in 32 bits: for GPUs without matrix units, and many rows.
 
 use super::matmul_cases::{cases, few_packings, glu_cases};
-use super::variant::{Shape, Variant};
+use super::shape::Shape;
+use super::variant::Variant;
 use super::{Access, Kernel, Needs, matmul_cooperative, wgsl};
 use crate::capabilities::Capabilities;
 

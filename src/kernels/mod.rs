@@ -41,6 +41,7 @@ mod route;
 pub mod sample;
 mod sample_parts;
 mod scale;
+mod shape;
 mod sort_experts;
 mod twin;
 mod variant;
@@ -56,8 +57,9 @@ pub use pack::{Batch, Pack};
 pub use rms_norm::RmsNorm;
 pub use rope_store::{Heads, Rotation};
 pub use scale::Scale;
+pub use shape::{FEW_ROWS_T, Product};
 pub use twin::{Invocation, Slot};
-pub use variant::{FEW_ROWS_T, Product, Variant};
+pub use variant::Variant;
 
 use crate::capabilities::{Capabilities, Matrices};
 use crate::format::{Format, Part, Plane};

@@ -28,15 +28,6 @@ const_assert HALF % STEP == 0u && PAGE % 8u == 0u;
 
 const LOWEST: f32 = -3.0e38;
 
-// Four pairs of halves: the first of each, and the second.
-fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
-    let a = two_halves(words.x);
-    let b = two_halves(words.y);
-    let c = two_halves(words.z);
-    let d = two_halves(words.w);
-    return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
-}
-
 fn capped(s: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
 }
@@ -71,27 +62,27 @@ fn add_scores(j: u32, i: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2
     if QUERIES > 7u { add_score(7u, j, i, near, far); }
 }
 
+fn weighed(w: vec4<f32>, u: vec4<f32>, near: vec4<f32>, far: vec4<f32>) -> f32 {
+    return w.x * near.x + w.y * near.y + w.z * near.z + w.w * near.w + u.x * far.x + u.y * far.y + u.z * far.z + u.w * far.w;
+}
+
 // A pair of eight values, weighed.
-fn add_value(h: u32, j: u32, half: u32, c: u32, pair: array<vec2<f32>, 8>) {
+fn add_value(h: u32, j: u32, half: u32, c: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2>) {
     let w = weight[h][0];
     let u = weight[h][1];
-    let its = w.x * pair[0] + w.y * pair[1] + w.z * pair[2] + w.w * pair[3]
-        + u.x * pair[4] + u.y * pair[5] + u.z * pair[6] + u.w * pair[7];
+    let its = vec2<f32>(weighed(w, u, near[0], far[0]), weighed(w, u, near[1], far[1]));
     sum[h][j][half][c] = sum[h][j][half][c] * fade[h] + its;
 }
 
-fn add_values(j: u32, half: u32, c: u32, near: vec4<u32>, far: vec4<u32>) {
-    let pair = array<vec2<f32>, 8>(
-        two_halves(near.x), two_halves(near.y), two_halves(near.z), two_halves(near.w),
-        two_halves(far.x), two_halves(far.y), two_halves(far.z), two_halves(far.w));
-    add_value(0u, j, half, c, pair);
-    if QUERIES > 1u { add_value(1u, j, half, c, pair); }
-    if QUERIES > 2u { add_value(2u, j, half, c, pair); }
-    if QUERIES > 3u { add_value(3u, j, half, c, pair); }
-    if QUERIES > 4u { add_value(4u, j, half, c, pair); }
-    if QUERIES > 5u { add_value(5u, j, half, c, pair); }
-    if QUERIES > 6u { add_value(6u, j, half, c, pair); }
-    if QUERIES > 7u { add_value(7u, j, half, c, pair); }
+fn add_values(j: u32, half: u32, c: u32, near: array<vec4<f32>, 2>, far: array<vec4<f32>, 2>) {
+    add_value(0u, j, half, c, near, far);
+    if QUERIES > 1u { add_value(1u, j, half, c, near, far); }
+    if QUERIES > 2u { add_value(2u, j, half, c, near, far); }
+    if QUERIES > 3u { add_value(3u, j, half, c, near, far); }
+    if QUERIES > 4u { add_value(4u, j, half, c, near, far); }
+    if QUERIES > 5u { add_value(5u, j, half, c, near, far); }
+    if QUERIES > 6u { add_value(6u, j, half, c, near, far); }
+    if QUERIES > 7u { add_value(7u, j, half, c, near, far); }
 }
 
 @compute @workgroup_size(WG)
@@ -200,10 +191,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
                     let g = values[further.y * 2u + half];
                     let m = values[further.z * 2u + half];
                     let n = values[further.w * 2u + half];
-                    add_values(j, half, 0u, vec4<u32>(a.x, b.x, d.x, e.x), vec4<u32>(f.x, g.x, m.x, n.x));
-                    add_values(j, half, 1u, vec4<u32>(a.y, b.y, d.y, e.y), vec4<u32>(f.y, g.y, m.y, n.y));
-                    add_values(j, half, 2u, vec4<u32>(a.z, b.z, d.z, e.z), vec4<u32>(f.z, g.z, m.z, n.z));
-                    add_values(j, half, 3u, vec4<u32>(a.w, b.w, d.w, e.w), vec4<u32>(f.w, g.w, m.w, n.w));
+                    add_values(j, half, 0u, four_pairs(vec4<u32>(a.x, b.x, d.x, e.x)), four_pairs(vec4<u32>(f.x, g.x, m.x, n.x)));
+                    add_values(j, half, 1u, four_pairs(vec4<u32>(a.y, b.y, d.y, e.y)), four_pairs(vec4<u32>(f.y, g.y, m.y, n.y)));
+                    add_values(j, half, 2u, four_pairs(vec4<u32>(a.z, b.z, d.z, e.z)), four_pairs(vec4<u32>(f.z, g.z, m.z, n.z)));
+                    add_values(j, half, 3u, four_pairs(vec4<u32>(a.w, b.w, d.w, e.w)), four_pairs(vec4<u32>(f.w, g.w, m.w, n.w)));
                 }
             }
         }

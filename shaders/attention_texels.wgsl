@@ -28,15 +28,6 @@ fn words_of(plane: Texels, start: u32) -> array<vec4<u32>, FOURS> {
     return words;
 }
 
-// Four pairs: the first of each, and the second.
-fn four_pairs(words: vec4<u32>) -> array<vec4<f32>, 2> {
-    let a = two_halves(words.x);
-    let b = two_halves(words.y);
-    let c = two_halves(words.z);
-    let d = two_halves(words.w);
-    return array<vec4<f32>, 2>(vec4<f32>(a.x, b.x, c.x, d.x), vec4<f32>(a.y, b.y, c.y, d.y));
-}
-
 // Number c of four pairs of tokens t .. t + 4 of eight.
 fn of_four(pairs: array<vec4<f32>, 8>, t: u32, c: u32) -> vec4<f32> {
     return vec4<f32>(pairs[t][c], pairs[t + 1u][c], pairs[t + 2u][c], pairs[t + 3u][c]);

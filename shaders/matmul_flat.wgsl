@@ -50,64 +50,157 @@ fn four(mine: f32) -> vec4<f32> {
     return vec4<f32>(from_lane(bits, own[0]), from_lane(bits, own[1]), from_lane(bits, own[2]), from_lane(bits, own[3]));
 }
 
-// One row of W after the other, so that what is between a sum and the next is soon done with.
-fn dot_codes(q: u32, block: u32, a: vec4<f32>, b: vec4<f32>) {
-    var words = load_words(tiles[q], places[q], block);
-    dot_codes_of(q, &words, 0u, a, b);
-    dot_codes_of(q, &words, 1u, a, b);
-    dot_codes_of(q, &words, 2u, a, b);
-    dot_codes_of(q, &words, 3u, a, b);
+// What a row of x has in eight columns, as codes want it.
+struct Eight { a: vec4<f32>, b: vec4<f32> }
+
+// Whether lanes take the columns of half a block in turns of their own, where codes lie in words: in turn s lane i takes column
+// `i ^ s`, by a mask of its own. So it needs of x what another lane loaded, by one swap, and not a lane's number in all four.
+const BY_TURNS: bool = BITS != 0u;
+
+// Whether a code of the half has the uppermost bit of its word, which would be taken for a sign.
+fn signed(half: u32) -> bool {
+    return BY_TURNS && (half * 4u * BITS) % 32u + 4u * BITS == 32u;
 }
 
-fn dot_codes_of(q: u32, words: ptr<function, Words>, j: u32, a: vec4<f32>, b: vec4<f32>) {
-    kept[WEIGHTS + q][j] = kept[WEIGHTS + q][j]
-        + one_code(words, j, 0u) * a.x + one_code(words, j, 1u) * a.y
-        + one_code(words, j, 2u) * a.z + one_code(words, j, 3u) * a.w
-        + one_code(words, j, 4u) * b.x + one_code(words, j, 5u) * b.y
-        + one_code(words, j, 6u) * b.z + one_code(words, j, 7u) * b.w;
+// Masks of the codes of eight columns in a lane's turns, and the uppermost bit. In memory, since compilers of such devices fetch a
+// constant anew wherever it stands, and one row of W is not what they serve.
+var<private> masks: array<u32, 9>;
+
+// What codes of a lane's own column of x in either half are multiplied with, since they are left where they lie.
+var<private> align: array<f32, 2>;
+
+// What its codes are less, that have the uppermost bit: they are counted from there.
+var<private> less: f32;
+
+fn prepare(lane: u32) {
+    for (var i = 0u; i < 4u; i++) {
+        own[i] = select(0u, 0xffffffffu, i == lane);
+    }
+    for (var i = 0u; i < 9u; i++) {
+        let first = (i / 4u * 4u * BITS) % 32u;
+        masks[i] = select(((1u << BITS) - 1u) << (first + ((i ^ lane) & 3u) * BITS), 0x80000000u, i == 8u);
+    }
+    align[0] = ALIGN_A[lane];
+    align[1] = ALIGN_B[lane];
+    less = select(0.0, f32((1u << BITS) >> 1u), lane == 3u);
 }
 
-fn finish_codes(q: u32, g: u32, total: f32) {
-    kept[q] = kept[q] + finish(kept[WEIGHTS + q], total, load_group(tiles[q], places[q], g));
+// Of two numbers that this lane loaded, one of each half, what its codes make too little.
+fn missing(first: f32, second: f32) -> f32 {
+    return (select(0.0, first, signed(0u)) + select(0.0, second, signed(1u))) * less;
+}
+
+fn turns(mine: f32) -> vec4<f32> {
+    let far = quadSwapY(mine);
+    return vec4<f32>(mine, quadSwapX(mine), far, quadSwapX(far));
+}
+
+fn eight(first: f32, second: f32) -> Eight {
+    if BY_TURNS {
+        return Eight(turns(first * align[0]), turns(second * align[1]));
+    }
+    return Eight(four(first) * ALIGN_A, four(second) * ALIGN_B);
+}
+
+fn by_turn(word: vec4<u32>, i: u32) -> vec4<f32> {
+    // The mask comes first: compilers write over a first operand, and the word is still wanted.
+    return vec4<f32>(vec4<i32>(vec4<u32>(masks[i]) & word));
+}
+
+// Sums of quad q with one half of a block, by turns.
+fn dot_half(word: vec4<u32>, half: u32, x: vec4<f32>, sums: vec4<f32>) -> vec4<f32> {
+    var w = word;
+    if signed(half) {
+        w = word ^ vec4<u32>(masks[8]);
+    }
+    let i = half * 4u;
+    return sums + by_turn(w, i) * x.x + by_turn(w, i + 1u) * x.y + by_turn(w, i + 2u) * x.z + by_turn(w, i + 3u) * x.w;
+}
+
+fn dot_two_columns(words: ptr<function, Words>, i: u32, x: f32, y: f32, sums: vec4<f32>) -> vec4<f32> {
+    let columns = columns_of(words, i);
+    return sums + columns[0] * x + columns[1] * y;
+}
+
+// Where the quads of a lane are in one tile, what row of their planes they are in is worked out once for all.
+const ONE_TILE: bool = 16u % Q == 0u;
+
+struct Where { tile: u32, place: u32 }
+
+fn quad_at(q: u32, first: Where) -> Where {
+    if ONE_TILE {
+        return Where(first.tile, first.place + q);
+    }
+    return Where(tiles[q], places[q]);
+}
+
+// All four rows of a column, then the next: a mask and a number of x serve four.
+fn dot_codes(q: u32, first: Where, block: u32, x: Eight) {
+    let at = quad_at(q, first);
+    var words = load_words(at.tile, at.place, block);
+    let sums = kept[WEIGHTS + q];
+    if BY_TURNS {
+        let half = dot_half(word_of(words, 0u), 0u, x.a, sums);
+        kept[WEIGHTS + q] = dot_half(word_of(words, 1u), 1u, x.b, half);
+    } else {
+        let two = dot_two_columns(&words, 0u, x.a.x, x.a.y, sums);
+        let four = dot_two_columns(&words, 1u, x.a.z, x.a.w, two);
+        let six = dot_two_columns(&words, 2u, x.b.x, x.b.y, four);
+        kept[WEIGHTS + q] = dot_two_columns(&words, 3u, x.b.z, x.b.w, six);
+    }
+}
+
+fn finish_codes(q: u32, first: Where, g: u32, total: f32, rest: f32) {
+    let at = quad_at(q, first);
+    let sums = kept[WEIGHTS + q] + vec4<f32>(rest);
+    kept[q] = kept[q] + finish(sums, total, load_group(at.tile, at.place, g));
     kept[WEIGHTS + q] = vec4<f32>();
+}
+
+// The sum of what four lanes have.
+fn of_all(mine: f32) -> f32 {
+    let two = mine + quadSwapX(mine);
+    return two + quadSwapY(two);
 }
 
 // For one row of x: by codes, each of which serves once.
 fn add_codes(at: u32) {
+    let own_first = Where(tiles[0], places[0]);
     var g = 0u;
     var block = 0u;
     loop {
         var total: f32;
+        var rest: f32;
         let end = min(block + GROUP / 8u, K / 8u);
         loop {
             let first = x[at + block * 8u];
             let second = x[at + block * 8u + 4u];
             total += first + second;
-            let a = four(first) * ALIGN_A;
-            let b = four(second) * ALIGN_B;
-            dot_codes(0u, block, a, b);
-            if Q > 1u { dot_codes(1u, block, a, b); }
-            if Q > 2u { dot_codes(2u, block, a, b); }
-            if Q > 3u { dot_codes(3u, block, a, b); }
-            if Q > 4u { dot_codes(4u, block, a, b); }
-            if Q > 5u { dot_codes(5u, block, a, b); }
-            if Q > 6u { dot_codes(6u, block, a, b); }
-            if Q > 7u { dot_codes(7u, block, a, b); }
+            if BY_TURNS { rest += missing(first, second); }
+            let both = eight(first, second);
+            dot_codes(0u, own_first, block, both);
+            if Q > 1u { dot_codes(1u, own_first, block, both); }
+            if Q > 2u { dot_codes(2u, own_first, block, both); }
+            if Q > 3u { dot_codes(3u, own_first, block, both); }
+            if Q > 4u { dot_codes(4u, own_first, block, both); }
+            if Q > 5u { dot_codes(5u, own_first, block, both); }
+            if Q > 6u { dot_codes(6u, own_first, block, both); }
+            if Q > 7u { dot_codes(7u, own_first, block, both); }
             block++;
             if block == end {
                 break;
             }
         }
-        let two = total + quadSwapX(total);
-        let all = two + quadSwapY(two);
-        finish_codes(0u, g, all);
-        if Q > 1u { finish_codes(1u, g, all); }
-        if Q > 2u { finish_codes(2u, g, all); }
-        if Q > 3u { finish_codes(3u, g, all); }
-        if Q > 4u { finish_codes(4u, g, all); }
-        if Q > 5u { finish_codes(5u, g, all); }
-        if Q > 6u { finish_codes(6u, g, all); }
-        if Q > 7u { finish_codes(7u, g, all); }
+        let all = of_all(total);
+        let left = of_all(rest);
+        finish_codes(0u, own_first, g, all, left);
+        if Q > 1u { finish_codes(1u, own_first, g, all, left); }
+        if Q > 2u { finish_codes(2u, own_first, g, all, left); }
+        if Q > 3u { finish_codes(3u, own_first, g, all, left); }
+        if Q > 4u { finish_codes(4u, own_first, g, all, left); }
+        if Q > 5u { finish_codes(5u, own_first, g, all, left); }
+        if Q > 6u { finish_codes(6u, own_first, g, all, left); }
+        if Q > 7u { finish_codes(7u, own_first, g, all, left); }
         g++;
         if g == GROUPS {
             break;
@@ -236,9 +329,7 @@ fn main(
         return;
     }
     let column = lane & 3u;
-    for (var i = 0u; i < 4u; i++) {
-        own[i] = select(0u, 0xffffffffu, i == column);
-    }
+    prepare(column);
     let quad = id.x * Q;
     for (var q = 0u; q < Q; q++) {
         let number = min(quad + q, LAST_QUAD);

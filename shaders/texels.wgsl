@@ -22,11 +22,11 @@ fn texel_of(plane: Texels, first: u32, j: u32, each: u32) -> vec4<u32> {
 }
 
 fn words_in(plane: Texels, row: u32, quad: u32) -> vec4<u32> {
-    return texel(plane, row * 16u + quad);
+    return texel_of(plane, row * 16u, quad, 16u);
 }
 
 fn pair_in(plane: Texels, row: u32, quad: u32) -> vec2<u32> {
-    let both = texel(plane, row * 8u + quad / 2u);
+    let both = texel_of(plane, row * 8u, quad / 2u, 8u);
     return select(both.xy, both.zw, quad % 2u == 1u);
 }
 

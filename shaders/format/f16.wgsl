@@ -5,8 +5,9 @@
 // count columns.
 // Where weights serve but once, codes do, at less work each: Σ x · w of a group is `finish` of Σ x · code and Σ x, and
 // `codes_of` makes of words codes times powers of two, which activations times ALIGN_A (four columns) and ALIGN_B undo
-// exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant: for compilers of few registers, which should
-// be done with one before the next. Where a loop goes over rows, `words_of_row` and `group_of_row` make of four rows that which a
+// exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant, and `columns_of` those of columns 2·i and 2·i + 1:
+// for compilers of few registers, which should be done with one before the next. Codes of BITS bits that lie in words as they are
+// can be had from `word_of`, the word of columns 0 to 3 or 4 to 7, lowest first; else BITS is 0, and there is no such word. Where a loop goes over rows, `words_of_row` and `group_of_row` make of four rows that which a
 // mask tells, four times, and `place` makes weights of its codes, four at a time and already undone. Kernels that wait for memory
 // have the words of several blocks under way, at most IN_FLIGHT.
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.
@@ -28,18 +29,6 @@ fn group_of_row(g: Group, row: vec4<u32>) -> Group {
     return g;
 }
 
-fn low_half(words: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(
-        two_halves(words.x).x, two_halves(words.y).x,
-        two_halves(words.z).x, two_halves(words.w).x);
-}
-
-fn high_half(words: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(
-        two_halves(words.x).y, two_halves(words.y).y,
-        two_halves(words.z).y, two_halves(words.w).y);
-}
-
 alias Words = array<vec4<u32>, 4>;
 
 const IN_FLIGHT: u32 = 2u;
@@ -50,13 +39,25 @@ fn load_words(tile: u32, quad: u32, block: u32) -> Words {
 }
 
 fn codes_of(w: Words) -> array<vec4<f32>, 8> {
-    return array<vec4<f32>, 8>(
-        low_half(w[0]), high_half(w[0]), low_half(w[1]), high_half(w[1]),
-        low_half(w[2]), high_half(w[2]), low_half(w[3]), high_half(w[3]));
+    let a = four_pairs(w[0]);
+    let b = four_pairs(w[1]);
+    let c = four_pairs(w[2]);
+    let d = four_pairs(w[3]);
+    return array<vec4<f32>, 8>(a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]);
 }
 
 fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return two_halves((*words)[k / 2u][j])[k % 2u];
+}
+
+fn columns_of(words: ptr<function, Words>, i: u32) -> array<vec4<f32>, 2> {
+    return four_pairs((*words)[i]);
+}
+
+const BITS: u32 = 0u;
+
+fn word_of(words: Words, half: u32) -> vec4<u32> {
+    return vec4<u32>();
 }
 
 fn words_of_row(w: Words, row: vec4<u32>) -> Words {

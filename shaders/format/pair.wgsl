@@ -11,11 +11,8 @@ fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
 }
 
 fn group_of(c: Scales) -> Group {
-    let x = two_halves(c.x);
-    let y = two_halves(c.y);
-    let z = two_halves(c.z);
-    let w = two_halves(c.w);
-    return Group(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y));
+    let both = four_pairs(c);
+    return Group(both[0], both[1]);
 }
 
 fn group_of_row(g: Group, row: vec4<u32>) -> Group {

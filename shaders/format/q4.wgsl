@@ -27,6 +27,20 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return select(lying_one(w, mask), last_one(w, mask), k == 7u);
 }
 
+fn columns_of(words: ptr<function, Words>, i: u32) -> array<vec4<f32>, 2> {
+    let a = lying(*words, 15u << (i * 8u));
+    if i == 3u {
+        return array<vec4<f32>, 2>(a, last(*words, 15u << 28u));
+    }
+    return array<vec4<f32>, 2>(a, lying(*words, 15u << (i * 8u + 4u)));
+}
+
+const BITS: u32 = 4u;
+
+fn word_of(words: Words, half: u32) -> vec4<u32> {
+    return words;
+}
+
 fn words_of_row(w: Words, row: vec4<u32>) -> Words {
     return bits_of_row(w, row);
 }

@@ -25,13 +25,8 @@ fn load_scales(tile: u32, quad: u32, group: u32) -> Scales {
         s = (c & vec4<u32>(15u)) | (((a >> (at + 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
         m = ((c >> vec4<u32>(4u)) & vec4<u32>(15u)) | (((b >> (at + 6u)) & vec4<u32>(3u)) << vec4<u32>(4u));
     }
-    let x = two_halves(first.x);
-    let y = two_halves(first.y);
-    let z = two_halves(first.z);
-    let w = two_halves(first.w);
-    return Group(
-        vec4<f32>(x.x, y.x, z.x, w.x) * numbers(s),
-        -vec4<f32>(x.y, y.y, z.y, w.y) * numbers(m));
+    let both = four_pairs(first);
+    return Group(both[0] * numbers(s), -both[1] * numbers(m));
 }
 
 fn group_of(scales: Scales) -> Group {

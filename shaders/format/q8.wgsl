@@ -30,6 +30,20 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return select(lying_one(w, mask), last_one(w, mask), k % 4u == 3u);
 }
 
+fn columns_of(words: ptr<function, Words>, i: u32) -> array<vec4<f32>, 2> {
+    let w = (*words)[i / 2u];
+    if i % 2u == 0u {
+        return array<vec4<f32>, 2>(lying(w, 255u), lying(w, 255u << 8u));
+    }
+    return array<vec4<f32>, 2>(lying(w, 255u << 16u), last(w, 255u << 24u));
+}
+
+const BITS: u32 = 8u;
+
+fn word_of(words: Words, half: u32) -> vec4<u32> {
+    return words[half];
+}
+
 fn words_of_row(w: Words, row: vec4<u32>) -> Words {
     return Words(bits_of_row(w[0], row), bits_of_row(w[1], row));
 }

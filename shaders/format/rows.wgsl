@@ -12,6 +12,16 @@ fn one_code(words: ptr<function, Words>, j: u32, k: u32) -> f32 {
     return (*words)[k][j];
 }
 
+fn columns_of(words: ptr<function, Words>, i: u32) -> array<vec4<f32>, 2> {
+    return array<vec4<f32>, 2>((*words)[i * 2u], (*words)[i * 2u + 1u]);
+}
+
+const BITS: u32 = 0u;
+
+fn word_of(words: Words, half: u32) -> vec4<u32> {
+    return vec4<u32>();
+}
+
 fn words_of_row(w: Words, row: vec4<u32>) -> Words {
     return Words(
         number_of_row(w[0], row), number_of_row(w[1], row), number_of_row(w[2], row), number_of_row(w[3], row),

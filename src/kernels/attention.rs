@@ -3,7 +3,9 @@
 use super::case::{Builder, F32};
 use super::shape::processor_threads;
 use super::twin::{ROW_WORDS, active};
-use super::{Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, wgsl};
+use super::{
+    Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, attention_rows, wgsl,
+};
 use crate::capabilities::Capabilities;
 use crate::format::{pair, unpair};
 use crate::recording::{Buffer, Consts, Recorder};
@@ -231,6 +233,15 @@ impl Recorder<'_> {
             false => (MAX_TEAM / team, SHARED_ITEMS),
         };
         let items = |tile: usize| capacity / tile * (cache.heads / team);
+        let tile = attention_rows::TILE;
+        if self.capabilities.few_lanes()
+            && attention_rows::fits(cache, self.capabilities)
+            && prompt
+            && capacity.is_multiple_of(tile)
+            && items(tile) >= GROUPS_A_THREAD * processor_threads()
+        {
+            return (tile, 1);
+        }
         let fits = |&tile: &usize| tile <= most && capacity.is_multiple_of(tile) && items(tile) >= enough;
         let tile = [8, 4, 2].into_iter().filter(|_| prompt).find(fits).unwrap_or(1);
         (tile, (enough / items(tile)).clamp(1, cache.max_pages.min(MAX_SPLITS)))
@@ -250,6 +261,7 @@ impl Recorder<'_> {
             _ => self.temporary(capacity * cache.heads * splits * (cache.head_dim + 2), "slices"),
         };
         let (lane, team) = (cache.way != Way::Shared, cache.team());
+        let by_rows = (tile, splits) == (attention_rows::TILE, 1) && attention_rows::fits(cache, self.capabilities);
         let consts = cache.consts(if lane { LANES } else { WG });
         let consts =
             consts.u32("WINDOW", cache.window).u32("TEAM", team).u32("TILE", tile).u32("SPLITS", splits);
@@ -258,6 +270,7 @@ impl Recorder<'_> {
             Queries::Given(q) => {
                 let kernel = match cache.way {
                     Way::Shared => &SHARED,
+                    Way::Lane if by_rows => &attention_rows::KERNEL,
                     Way::Lane => &LANE,
                     Way::Texels => &TEXELS,
                 };
@@ -283,7 +296,8 @@ impl Recorder<'_> {
         let bindings = [rows, cache.pages].into_iter().chain(asked).chain(cached).map(Into::into);
         if lane {
             let consts = consts.u32("ROWS", capacity).bool("ALIKE", prompt);
-            let groups = (capacity / tile * cache.heads / team * splits).div_ceil(LANES);
+            let items = capacity / tile * cache.heads / team * splits;
+            let groups = if by_rows { items } else { items.div_ceil(LANES) };
             self.dispatch(kernel.name, consts, bindings, [groups, 1, 1]);
         } else {
             self.dispatch(kernel.name, consts, bindings, [cache.heads / team, capacity / tile, splits]);
@@ -355,7 +369,7 @@ fn slices(consts: &Consts, position: usize) -> Vec<Range<usize>> {
     (0..(pages * page).div_ceil(each)).map(slice).collect()
 }
 
-fn twin(mut call: Invocation<'_>, by_token: bool) {
+pub(super) fn twin(mut call: Invocation<'_>, by_token: bool) {
     let [rows, pages, q, keys, values, out] = call.take();
     let cache = (pages.words(), keys.words(), values.words());
     attend(call.consts, by_token, rows.words(), q.floats(), cache, out.floats_mut());
@@ -474,35 +488,55 @@ fn test_rows(b: &mut Builder) -> usize {
     b.rows(16, &used)
 }
 
-fn cases(way: Way) -> Vec<Case> {
-    let case = |((heads, kv_heads, head_dim, window, cap), tile, splits): (
-        (usize, usize, usize, usize, f32),
-        usize,
-        usize,
-    )| {
-        let name = format!(
-            "{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}, {tile} rows, {splits} slices"
+/// Heads, heads of keys and values, their size, window and cap of a case.
+type Asked = (usize, usize, usize, usize, f32);
+
+fn case(
+    way: Way,
+    (heads, kv_heads, head_dim, window, cap): Asked,
+    (tile, splits): (usize, usize),
+    by_rows: bool,
+) -> Case {
+    let name = format!(
+        "{heads} heads, {kv_heads} kv heads of {head_dim}, window {window}, cap {cap}, {tile} rows, {splits} slices"
+    );
+    let mut b = Builder::new(&name);
+    let rows = test_rows(&mut b);
+    let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, way);
+    let q = b.normals("q", 16 * heads * head_dim);
+    let out = b.output("attention", 16 * heads * head_dim, F32);
+    b.case(name, move |r, buffers| {
+        let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
+        if !worth_checking(way, head_dim, r.capabilities) {
+            return;
+        }
+        let cache = cache.on(buffers, indices);
+        if by_rows && !attention_rows::fits(&cache, r.capabilities) {
+            return;
+        }
+        r.attention_as(
+            (tile, splits),
+            (buffers[rows], 16, tile > 1 || splits == 1),
+            (Queries::Given(buffers[q]), scores),
+            &cache,
+            buffers[out],
         );
-        let mut b = Builder::new(&name);
-        let rows = test_rows(&mut b);
-        let (cache, indices) = test_cache(&mut b, heads, kv_heads, head_dim, window, way);
-        let q = b.normals("q", 16 * heads * head_dim);
-        let out = b.output("attention", 16 * heads * head_dim, F32);
-        b.case(name, move |r, buffers| {
-            let scores = Scale { scale: 1.0 / (head_dim as f32).sqrt(), cap };
-            if !worth_checking(way, head_dim, r.capabilities) {
-                return;
-            }
-            let cache = cache.on(buffers, indices);
-            r.attention_as(
-                (tile, splits),
-                (buffers[rows], 16, tile > 1 || splits == 1),
-                (Queries::Given(buffers[q]), scores),
-                &cache,
-                buffers[out],
-            );
-        })
-    };
+    })
+}
+
+/// Cases of `attention_rows`: of as many query heads a lane as there may be, and of heads of several sizes.
+pub(super) fn cases_by_rows() -> Vec<Case> {
+    let all = [
+        (9, 3, 64, 0, 0.0),
+        (9, 3, 32, 33, 0.0),
+        (4, 4, 16, 0, 0.0),
+        (12, 1, 48, 0, 0.0),
+        (4, 2, 32, 5, 1.5),
+    ];
+    all.map(|asked| case(Way::Lane, asked, (attention_rows::TILE, 1), true)).into()
+}
+
+fn cases(way: Way) -> Vec<Case> {
     let whole = [
         (4, 4, 16, 0, 0.0),
         (9, 3, 64, 0, 0.0),
@@ -526,12 +560,12 @@ fn cases(way: Way) -> Vec<Case> {
         ((4, 4, 16, 0, 0.0), 8, 3),
     ];
     // A lane with many pairs takes long to compile, and is made of the same loops as one with few.
-    let fits =
-        |&((heads, kv_heads, head_dim, ..), tile, _): &((usize, usize, usize, usize, f32), usize, usize)| {
-            let queries = tile * team(heads / kv_heads, way);
-            way == Way::Shared
-                || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
-        };
+    let fits = |&((heads, kv_heads, head_dim, ..), tile, _): &(Asked, usize, usize)| {
+        let queries = tile * team(heads / kv_heads, way);
+        way == Way::Shared
+            || (head_dim.is_multiple_of(LANE_STEP) && queries * head_dim / 2 <= LANE_PAIRS * 3 / 4)
+    };
+    let case = |(asked, tile, splits)| case(way, asked, (tile, splits), false);
     // In several dispatches: enough heads that few rows keep a GPU busy.
     let parts = [((64, 64, 16, 0, 0.0), 2, 1), ((64, 64, 8, 5, 0.0), 1, 1)].map(case).map(Case::in_parts);
     let parts = parts.into_iter().filter(|_| way == Way::Shared);

@@ -11,6 +11,7 @@ mod add_experts;
 mod add_position;
 pub mod attention;
 mod attention_append;
+mod attention_rows;
 mod case;
 mod copy;
 mod divergence;
@@ -96,6 +97,7 @@ pub const KERNELS: &[&Kernel] = &[
     &attention::SHARED,
     &attention::LANE,
     &attention::TEXELS,
+    &attention_rows::KERNEL,
     &attention_append::SHARED,
     &attention_append::LANE,
     &attention_append::TEXELS,

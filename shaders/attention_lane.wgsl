@@ -28,10 +28,6 @@ const_assert HALF % STEP == 0u && PAGE % 8u == 0u;
 
 const LOWEST: f32 = -3.0e38;
 
-fn capped(s: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
-}
-
 // No more queries are written out.
 const_assert QUERIES <= 8u;
 

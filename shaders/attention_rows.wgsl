@@ -1,8 +1,8 @@
 // Causal attention over the paged cache, four lanes four neighbouring rows: for devices of few lanes, whose compilers unroll no
 // loop, and prompts. The formula is that of attention_shared.wgsl.
 //
-// What a number costs by an index that is not constant is told in matmul_rows.wgsl. So queries and sums of a lane's row lie where
-// constants alone index them, all pairs are written out, and the loop goes over keys, four at a time. Each lane loads what four
+// What a number costs by an index that is not constant is told in matmul_rows.wgsl. So the loop goes over keys,
+// four at a time, and has queries and sums of a lane's row by constants alone: all pairs are written out. Each lane loads what four
 // would load alike: of keys other pairs, of values other tokens. They are swapped: in turn s a lane has what lane `lane ^ s` loaded,
 // and queries and weights are in that order. All lanes add up the same two pairs of four numbers, so that what a row makes does
 // not depend on its lane.
@@ -50,10 +50,6 @@ fn least_of_all(mine: u32) -> u32 {
 fn most_of_all(mine: u32) -> u32 {
     let two = max(mine, quadSwapX(mine));
     return max(two, quadSwapY(two));
-}
-
-fn capped(s: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
 }
 
 fn product_of(pair: vec2<f32>, first: vec4<f32>, second: vec4<f32>) -> vec4<f32> {
@@ -113,21 +109,21 @@ fn add_values(i: u32, start: u32, weights: Scores, fade: vec4<f32>) {
     if TEAM > 3u { add_to_sums(3u, i, weights.of3, fade.w, first, second); }
 }
 
-// What is known of a head's scores: the greatest, and the sum of all weights.
-struct Known { greatest: vec4<f32>, total: vec4<f32> }
-var<private> known: Known;
+// Of each head the greatest score, and the sum of all weights.
+var<private> greatest: array<f32, TEAM>;
+var<private> total: array<f32, TEAM>;
 
 // Weights of four scores of head h in the lane's turns, and what sums are worth after those.
 struct Weights { weight: vec4<f32>, fade: f32 }
 
 fn weights_of(h: u32, score: vec4<f32>, inside: vec4<bool>, lane: u32) -> Weights {
     let seen = select(vec4<f32>(LOWEST), capped(score), inside);
-    let before = known.greatest[h];
-    let greatest = max(before, max(max(seen.x, seen.y), max(seen.z, seen.w)));
-    let fade = exp(before - greatest);
-    let weight = select(vec4<f32>(), exp(seen - greatest), inside);
-    known.greatest[h] = greatest;
-    known.total[h] = known.total[h] * fade + ((weight.x + weight.y) + (weight.z + weight.w));
+    let before = greatest[h];
+    let most = max(before, max(max(seen.x, seen.y), max(seen.z, seen.w)));
+    let fade = exp(before - most);
+    let weight = select(vec4<f32>(), exp(seen - most), inside);
+    greatest[h] = most;
+    total[h] = total[h] * fade + ((weight.x + weight.y) + (weight.z + weight.w));
     return Weights(turned(weight, lane), fade);
 }
 
@@ -147,11 +143,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
         let pairs = query_pairs(r, team * TEAM + i / FOURS, i % FOURS * 4u);
         let first = turned(pairs[0] * SCALE, lane);
         let second = turned(pairs[1] * SCALE, lane);
-        for (var s = 0u; s < 4u; s++) {
-            kept[i * 4u + s] = vec2<f32>(first[s], second[s]);
-        }
+        kept[i * 4u] = vec2<f32>(first.x, second.x);
+        kept[i * 4u + 1u] = vec2<f32>(first.y, second.y);
+        kept[i * 4u + 2u] = vec2<f32>(first.z, second.z);
+        kept[i * 4u + 3u] = vec2<f32>(first.w, second.w);
     }
-    known.greatest = vec4<f32>(LOWEST);
+    for (var h = 0u; h < TEAM; h++) {
+        greatest[h] = LOWEST;
+    }
     loop {
         // The keys of this row, and of all.
         var mine: vec2<u32>;
@@ -180,17 +179,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
             weights.of0 = w0.weight;
             fade.x = w0.fade;
             if TEAM > 1u {
-                let w = weights_of(1u, s3.of1, inside, lane);
+                let w = weights_of(1u % TEAM, s3.of1, inside, lane);
                 weights.of1 = w.weight;
                 fade.y = w.fade;
             }
             if TEAM > 2u {
-                let w = weights_of(2u, s3.of2, inside, lane);
+                let w = weights_of(2u % TEAM, s3.of2, inside, lane);
                 weights.of2 = w.weight;
                 fade.z = w.fade;
             }
             if TEAM > 3u {
-                let w = weights_of(3u, s3.of3, inside, lane);
+                let w = weights_of(3u % TEAM, s3.of3, inside, lane);
                 weights.of3 = w.weight;
                 fade.w = w.fade;
             }
@@ -208,7 +207,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
                 break;
             }
         }
-        sequence = least_of_all(select(NONE, row.sequence, row.sequence != NONE && row.sequence > sequence));
+        sequence = least_of_all(select(NONE, row.sequence, row.sequence > sequence));
         if sequence == NONE {
             break;
         }
@@ -218,7 +217,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(subgroup_invocatio
     }
     for (var h = 0u; h < TEAM; h++) {
         let to = place_of(r, team * TEAM + h, 0u);
-        let scale = 1.0 / known.total[h];
+        let scale = 1.0 / total[h];
         for (var i = 0u; i < HALF; i++) {
             let sum = kept[SUMS + h * HALF + i] * scale;
             out[to + i] = sum.x;

@@ -37,10 +37,6 @@ fn sum_of(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
-fn capped(s: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
-}
-
 // The first sequence of a lane's rows from `least` on; of all lanes' if they load for each other.
 fn next_sequence(first_row: u32, least: u32) -> u32 {
     var sequence = NONE;

@@ -5,8 +5,8 @@
 // array is memory that costs an instruction to read. Variables would cost more: a compiler that has few registers gives them to
 // what lives longest, and spills all between. The loop over rows of x is not written out, so that its code stays in the
 // processor's cache for instructions; its sums are in the array too, and cost tens of instructions each. So one pipeline, of T
-// rows, serves for any fewer but one. A lane loads one of four columns of x, and quad operations hand it to the others. Loops end
-// where their bodies do: see matmul_uniform.wgsl.
+// rows, serves for any fewer but one. A lane loads one of four columns of x, and quad operations hand it to the others, or
+// swap it. Loops end where their bodies do: see matmul_uniform.wgsl.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, Q (at most 8 for one row of x, else 4),
 // ADD, GROUP, GROUPS, WG; outputs.wgsl; a format. Grid: (lanes / WG, rows of x / T, rounded up).
@@ -21,7 +21,7 @@ const_assert Q <= select(4u, 8u, T == 1u);
 // Columns of weights that are unpacked at a time.
 const CHUNK: u32 = 32u;
 
-// Lanes behind the last quad of the last tile take that one.
+// Lanes behind the last quad of the last tile take that one, or where a lane's quads are in one tile the last so many.
 const LAST_QUAD: u32 = (N + 63u) / 64u * 16u - 1u;
 
 // Sums [T, Q], then a chunk of weights [Q, CHUNK]; for one row of x, sums of a group [Q].
@@ -73,8 +73,11 @@ var<private> align: array<f32, 2>;
 var<private> less: f32;
 
 fn prepare(lane: u32) {
-    for (var i = 0u; i < 4u; i++) {
-        own[i] = select(0u, 0xffffffffu, i == lane);
+    if T > 1u || !BY_TURNS {
+        for (var i = 0u; i < 4u; i++) {
+            own[i] = select(0u, 0xffffffffu, i == lane);
+        }
+        return;
     }
     for (var i = 0u; i < 9u; i++) {
         let first = (i / 4u * 4u * BITS) % 32u;
@@ -91,8 +94,7 @@ fn missing(first: f32, second: f32) -> f32 {
 }
 
 fn turns(mine: f32) -> vec4<f32> {
-    let far = quadSwapY(mine);
-    return vec4<f32>(mine, quadSwapX(mine), far, quadSwapX(far));
+    return vec4<f32>(mine, quadSwapX(mine), quadSwapY(mine), quadSwapDiagonal(mine));
 }
 
 fn eight(first: f32, second: f32) -> Eight {
@@ -107,7 +109,8 @@ fn by_turn(word: vec4<u32>, i: u32) -> vec4<f32> {
     return vec4<f32>(vec4<i32>(vec4<u32>(masks[i]) & word));
 }
 
-// Sums of quad q with one half of a block, by turns.
+// Sums of quad q with one half of a block, by turns. In which order a row of W is added up depends on the lane that has it; by pairs,
+// which would not, it took a seventh longer.
 fn dot_half(word: vec4<u32>, half: u32, x: vec4<f32>, sums: vec4<f32>) -> vec4<f32> {
     var w = word;
     if signed(half) {
@@ -332,7 +335,7 @@ fn main(
     prepare(column);
     let quad = id.x * Q;
     for (var q = 0u; q < Q; q++) {
-        let number = min(quad + q, LAST_QUAD);
+        let number = select(min(quad + q, LAST_QUAD), min(quad, LAST_QUAD + 1u - Q) + q, ONE_TILE);
         tiles[q] = number >> 4u;
         places[q] = number & 15u;
     }

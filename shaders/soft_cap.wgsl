@@ -5,3 +5,7 @@ fn soft_cap(v: f32) -> f32 {
     }
     return v;
 }
+
+fn capped(s: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(soft_cap(s.x), soft_cap(s.y), soft_cap(s.z), soft_cap(s.w));
+}

@@ -5,9 +5,10 @@
 // count columns.
 // Where weights serve but once, codes do, at less work each: Σ x · w of a group is `finish` of Σ x · code and Σ x, and
 // `codes_of` makes of words codes times powers of two, which activations times ALIGN_A (four columns) and ALIGN_B undo
-// exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant, and `columns_of` those of columns 2·i and 2·i + 1:
-// for compilers of few registers, which should be done with one before the next. Codes of BITS bits that lie in words as they are
-// can be had from `word_of`, the word of columns 0 to 3 or 4 to 7, lowest first; else BITS is 0, and there is no such word. Where a loop goes over rows, `words_of_row` and `group_of_row` make of four rows that which a
+// exactly. `one_code` makes that of row j (0..3) and column k (0..7), both constant: for compilers of few registers, which should
+// be done with one before the next. For one row of x they have all four rows of columns 2·i and 2·i + 1 by `columns_of`; or, of
+// formats whose codes lie in their words, BITS each, by `word_of`, which gives that of columns 0 to 3 or 4 to 7, lowest first. One
+// of the two is not asked: the second where BITS is 0, else the first. Where a loop goes over rows, `words_of_row` and `group_of_row` make of four rows that which a
 // mask tells, four times, and `place` makes weights of its codes, four at a time and already undone. Kernels that wait for memory
 // have the words of several blocks under way, at most IN_FLIGHT.
 // Formats of integer codes have `load_dots` too: two words of four codes for each row, DOT_BIAS less than they are.

@@ -73,7 +73,7 @@ pub fn compile(
     let module = if checked {
         device.create_shader_module(descriptor)
     } else {
-        // SAFETY: the kernels are ours; tests run each with all checks on too, and it keeps
+        // SAFETY: the kernels are ours; tests run each that needs no optional feature with all checks on too, and it keeps
         // its indices within its bindings and its loops finite for every shape that a model is checked to have.
         unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
     };

@@ -118,7 +118,7 @@ pub const PAGE: usize = 32;
 pub enum Way {
     /// By workgroups, from buffers: `attention_shared`.
     Shared,
-    /// By lanes, from buffers: `attention_lane`.
+    /// By lanes, from buffers: `attention_lane`, and in prompts `attention_rows`.
     Lane,
     /// By lanes, from textures, keys by token as values are: `attention_texels`.
     Texels,
@@ -234,11 +234,11 @@ impl Recorder<'_> {
         };
         let items = |tile: usize| capacity / tile * (cache.heads / team);
         let tile = attention_rows::TILE;
-        if self.capabilities.few_lanes()
-            && attention_rows::fits(cache, self.capabilities)
-            && prompt
+        // Of however many rows, so that a prompt makes the same in pieces of any size.
+        if prompt
             && capacity.is_multiple_of(tile)
-            && items(tile) >= GROUPS_A_THREAD * processor_threads()
+            && self.capabilities.few_lanes()
+            && attention_rows::fits(cache, self.capabilities)
         {
             return (tile, 1);
         }
@@ -261,7 +261,9 @@ impl Recorder<'_> {
             _ => self.temporary(capacity * cache.heads * splits * (cache.head_dim + 2), "slices"),
         };
         let (lane, team) = (cache.way != Way::Shared, cache.team());
-        let by_rows = (tile, splits) == (attention_rows::TILE, 1) && attention_rows::fits(cache, self.capabilities);
+        let by_rows = (tile, splits) == (attention_rows::TILE, 1)
+            && matches!(queries, Queries::Given(_))
+            && attention_rows::fits(cache, self.capabilities);
         let consts = cache.consts(if lane { LANES } else { WG });
         let consts =
             consts.u32("WINDOW", cache.window).u32("TEAM", team).u32("TILE", tile).u32("SPLITS", splits);

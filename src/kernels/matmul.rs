@@ -4,7 +4,7 @@
 
 use super::activate::{ACTIVATIONS, Activation};
 use super::matmul_cases::{
-    cases, few_packings, glu_cases, normed_cases, test_packings, test_part, test_quads,
+    cases, few_packings, glu_cases, normed_cases, row_cases, test_packings, test_part, test_quads,
 };
 use super::rms_norm::{RmsNorm, factors};
 use super::shape::{FEW_ROWS_T, FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG};
@@ -64,8 +64,9 @@ pub const FLAT: Kernel = Kernel {
             let quads = if x.capacity == 1 { 8 } else { test_quads(x.capacity) };
             device.few_lanes().then(|| x.flat(2, quads))
         });
+        let one = row_cases(|device, x| device.few_lanes().then(|| x.flat(1, 8)));
         let elsewhere = few_elsewhere(|x| (x.capacity <= 8).then(|| x.flat(2, 1)));
-        [cases(test_packings(), usual), few, elsewhere, glu_cases(usual)].into_iter().flatten().collect()
+        [cases(test_packings(), usual), few, one, elsewhere, glu_cases(usual)].into_iter().flatten().collect()
     },
 };
 

@@ -170,31 +170,44 @@ pub(super) fn cases(
             Kind::Affine { form: Form::Zero, .. } => 4..7,
             _ => 5..6,
         };
-        for &(n, k, capacity, used, tiles, add) in &all[shapes] {
-            let k = packing.fitting(k);
-            let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
-            let mut b = Builder::new(&name);
-            // The first rows are in use, as in a prompt, or the last ones.
-            let rows = match capacity {
-                24 | 64 => b.rows(capacity, &vec![(0, 0, 0, NONE); used]),
-                _ => b.last_rows(capacity, used),
-            };
-            // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.
-            let mut value = |i: usize| f16::from_f32(b.normal()).to_f32() * [1.0, 2.0, 0.25][i / k % 3];
-            let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();
-            let x = b.floats("x", &values);
-            let matrix = test_matrix(&mut b, packing, n, k, tiles);
-            let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
-            cases.push(b.case(name, move |r, buffers| {
-                let weight = matrix.on(buffers);
-                let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
-                if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &weight)) {
-                    r.matmul_as(variant, x, &weight, buffers[out], add);
-                }
-            }));
-        }
+        cases.extend(all[shapes].iter().map(|&shape| case(packing, shape, variant)));
     }
     cases
+}
+
+/// Products of one row in every format, on rows of W that leave most of the last tile over.
+pub(super) fn row_cases(
+    variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
+) -> Vec<Case> {
+    test_packings().into_iter().map(|packing| case(packing, (70, 576, 1, 1, 9, true), variant)).collect()
+}
+
+fn case(
+    packing: Packing,
+    (n, k, capacity, used, tiles, add): (usize, usize, usize, usize, usize, bool),
+    variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
+) -> Case {
+    let k = packing.fitting(k);
+    let name = format!("{} {n}x{k}, {used} of {capacity} rows", packing.name());
+    let mut b = Builder::new(&name);
+    // The first rows are in use, as in a prompt, or the last ones.
+    let rows = match capacity {
+        24 | 64 => b.rows(capacity, &vec![(0, 0, 0, NONE); used]),
+        _ => b.last_rows(capacity, used),
+    };
+    // Numbers that 16 bits hold, so that all kernels are held to one result; some rows are greater than others.
+    let mut value = |i: usize| f16::from_f32(b.normal()).to_f32() * [1.0, 2.0, 0.25][i / k % 3];
+    let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();
+    let x = b.floats("x", &values);
+    let matrix = test_matrix(&mut b, packing, n, k, tiles);
+    let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
+    b.case(name, move |r, buffers| {
+        let weight = matrix.on(buffers);
+        let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
+        if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &weight)) {
+            r.matmul_as(variant, x, &weight, buffers[out], add);
+        }
+    })
 }
 
 /// Products of normed rows, in one format of each kind that has loops of its own.

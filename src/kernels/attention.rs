@@ -4,7 +4,8 @@ use super::case::{Builder, F32};
 use super::shape::processor_threads;
 use super::twin::{ROW_WORDS, active};
 use super::{
-    Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, attention_rows, wgsl,
+    Access, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, attention_append, attention_rows,
+    wgsl,
 };
 use crate::capabilities::Capabilities;
 use crate::format::{pair, unpair};

@@ -63,7 +63,7 @@ fn signed(half: u32) -> bool {
 }
 
 // Masks of the codes of eight columns in a lane's turns, and the uppermost bit. In memory, since compilers of such devices fetch a
-// constant anew wherever it stands, and one row of W is not what they serve.
+// constant anew wherever it stands.
 var<private> masks: array<u32, 9>;
 
 // What codes of a lane's own column of x in either half are multiplied with, since they are left where they lie.

@@ -1,7 +1,8 @@
 //! Attention that turns queries and keys, and puts keys and values into the cache, itself: for rows each of which is the last of
 //! a sequence of its own.
 
-use super::attention::{LANE_STEP, Queries, Way, attend, test_cache, worth_checking};
+use super::attention::{LANE_STEP, Queries, Way, attend};
+use super::attention_cases::{test_cache, worth_checking};
 use super::case::{Builder, Compare, F32};
 use super::rope_store::{access, store, test_rotation};
 use super::{Access, Cache, Case, Heads, Invocation, Kernel, NONE, Needs, Rotation, Scale, wgsl};

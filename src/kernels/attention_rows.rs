@@ -1,6 +1,7 @@
 //! Causal attention of neighbouring rows, whose lanes load for each other: for devices of few lanes.
 
-use super::attention::{Cache, Way, cases_by_rows, twin};
+use super::attention::{Cache, Way, twin};
+use super::attention_cases::cases_by_rows;
 use super::{Access, Kernel, Needs, wgsl};
 use crate::capabilities::Capabilities;
 

@@ -11,6 +11,7 @@ mod add_experts;
 mod add_position;
 pub mod attention;
 mod attention_append;
+mod attention_cases;
 mod attention_rows;
 mod case;
 mod copy;

@@ -1,6 +1,7 @@
 //! Rotary position embedding, and keys and values appended to the cache.
 
-use super::attention::{Way, place_of_key, test_cache};
+use super::attention::{Way, place_of_key};
+use super::attention_cases::test_cache;
 use super::case::{Builder, Compare, F32};
 use super::twin::active;
 use super::{Access, Cache, Case, Invocation, Kernel, NONE, Needs, wgsl};

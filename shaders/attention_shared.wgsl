@@ -115,14 +115,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
                         words[four] = vec4<u32>(keys[place], keys[place + PAGE], keys[place + 2u * PAGE], keys[place + 3u * PAGE]);
                     }
                     for (var four = 0u; four < KEY_WORDS / 4u; four++) {
-                        let a = two_halves(words[four].x);
-                        let b = two_halves(words[four].y);
-                        let c = two_halves(words[four].z);
-                        let d = two_halves(words[four].w);
-                        let low = vec4<f32>(a.x, b.x, c.x, d.x);
-                        let high = vec4<f32>(a.y, b.y, c.y, d.y);
+                        let pairs = four_pairs(words[four]);
                         for (var h = 0u; h < QUERIES; h++) {
-                            score[h] += dot(query_low(h, i + four * 4u), low) + dot(query_high(h, i + four * 4u), high);
+                            score[h] += dot(query_low(h, i + four * 4u), pairs[0]) + dot(query_high(h, i + four * 4u), pairs[1]);
                         }
                     }
                 }

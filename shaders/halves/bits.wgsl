@@ -3,7 +3,11 @@
 // The numbers that it takes. Compilers of such devices fetch a constant anew wherever it stands, by two instructions; of what they
 // cannot know to be one they have it once. So each is made of a number that is nothing.
 struct Halving {
-    low: u32, high: u32, sign: u32, third: u32, half: u32, more: u32, down: f32, whole: f32, bit: f32, less: f32,
+    low: u32, high: u32, sign: u32, // masks
+    to_place: u32, to_sign: u32,    // factors instead of shifts
+    more: u32,                      // 224 on an exponent
+    down: f32, whole: f32,          // what make a word's upper half the lowest bits of a float
+    bit: f32, less: f32,
 }
 
 fn halving(nothing: u32) -> Halving {
@@ -23,12 +27,12 @@ fn size_of_half(bits: u32, n: Halving) -> f32 {
 
 // Instead of shifts, which some compilers do lane by lane: products, and for the upper half the bits of a float.
 fn low_of(word: u32, n: Halving) -> f32 {
-    let size = size_of_half((n.low & word) * n.third, n);
-    return bitcast<f32>(bitcast<u32>(size) | (n.sign & (word * n.half)));
+    let size = size_of_half((n.low & word) * n.to_place, n);
+    return bitcast<f32>(bitcast<u32>(size) | (n.sign & (word * n.to_sign)));
 }
 
 fn high_of(word: u32, n: Halving) -> f32 {
-    let size = size_of_half(bitcast<u32>(f32(i32(n.high & word)) * n.down + n.whole) * n.third, n);
+    let size = size_of_half(bitcast<u32>(f32(i32(n.high & word)) * n.down + n.whole) * n.to_place, n);
     return bitcast<f32>(bitcast<u32>(size) | (n.sign & word));
 }
 

@@ -103,12 +103,11 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
     let mut journal = open_journal(("sweep", "sweep.jsonl"), plan, args.report.as_deref(), console)?;
     let largest = subjects.len() - 1;
     let sensitive = |i: usize| !args.no_sensitivity && i == largest;
-    let total: usize = subjects
-        .iter()
-        .enumerate()
-        .map(|(i, subject)| grid.points(subject.config.num_hidden_layers, sensitive(i)))
-        .sum();
-    let bar = console.bar(total as u64, "sweeping", "{pos} of {len}, {elapsed} so far, {eta} left");
+    let bar = console.bar(
+        (subjects.len() * grid.points()) as u64,
+        "sweeping",
+        "{pos} of {len}, {elapsed} so far, {eta} left",
+    );
     let interruptible = Interruptible::new();
     let (mut points, mut knees, mut sensitivity, mut limits) = (vec![], vec![], vec![], vec![]);
     for (i, subject) in subjects.iter().enumerate() {
@@ -129,7 +128,6 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
         let mut run = sweep::Subject {
             name: subject.name.clone(),
             parameters: subject.checkpoint.parameters(),
-            layers: subject.config.num_hidden_layers,
             checkpoint: &subject.checkpoint,
             engine: &mut engine,
             texts: &texts,
@@ -137,6 +135,8 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
             progress: &mut || bar.inc(1),
             interrupted: &|| interruptible.interrupted(),
         };
+        let parts = if sensitive(i) { run.parts()? } else { vec![] };
+        bar.inc_length(2 * parts.len() as u64);
         let found = run.sweep(&grid, args.seed)?;
         points.extend(found.points);
         knees.extend(found.knees);
@@ -144,7 +144,7 @@ pub fn run(args: &Args, common: &Common, console: &Console) -> Result<()> {
             limits.push(format!("The weights of {} were rounded before they were published.", subject.name));
         }
         if sensitive(i) {
-            sensitivity = run.sensitivity()?;
+            sensitivity = run.sensitivity(parts)?;
         }
     }
     bar.finish_and_clear();

@@ -15,7 +15,7 @@ use crate::model::{Treat, Weights};
 use crate::quantize::Treatment;
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 /// What is varied.
@@ -34,15 +34,13 @@ pub struct Subject<'a> {
     pub name: String,
     /// Its parameters.
     pub parameters: u64,
-    /// Its layers.
-    pub layers: usize,
     /// Its weights.
     pub checkpoint: &'a Checkpoint,
     /// The engine, with the reference as arm 0 and an arm 1 in 16-bit floats to be replaced.
     pub engine: &'a mut Engine,
     /// Worked solutions.
     pub texts: &'a [Text],
-    /// Questions that the texts answer.
+    /// Where work is kept.
     pub journal: &'a mut Journal,
     /// Is told when a point is done.
     pub progress: &'a mut dyn FnMut(),
@@ -87,10 +85,9 @@ impl Measured {
 }
 
 impl Grid {
-    /// Points of a model, the reference and the parts of its sensitivity included.
-    pub fn points(&self, layers: usize, sensitivity: bool) -> usize {
+    /// Points of a model, the reference included.
+    pub fn points(&self) -> usize {
         1 + self.states.len() * self.granularities.len()
-            + if sensitivity { 2 * (layers + MATRICES.len()) } else { 0 }
     }
 
     fn treatment(&self, states: u32, granularity: &str) -> Result<Treatment> {
@@ -101,9 +98,44 @@ impl Grid {
     }
 }
 
-/// Kinds of matrices, as checkpoints name them.
-const MATRICES: [&str; 8] =
-    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "embed_tokens"];
+/// What parts are rounded to.
+const PART: &str = "q4:32";
+
+/// A part of a model: what it is called, and the matrices in it.
+pub type Part = (String, Rc<HashSet<String>>);
+
+/// The layer that a matrix is in, if it is in one, and which of the layer's it is: its name from there on, without the numbers
+/// of experts.
+fn place(matrix: &str) -> (Option<usize>, String) {
+    let names: Vec<&str> = matrix.strip_suffix(".weight").unwrap_or(matrix).split('.').collect();
+    let number = |name: &str| name.parse::<usize>().ok();
+    let layer = names.iter().position(|name| number(name).is_some());
+    let own = &names[layer.map_or(0, |at| at + 1)..];
+    let kind: Vec<&str> = own.iter().copied().filter(|name| number(name).is_none()).collect();
+    (layer.and_then(|at| number(names[at])), kind.join("."))
+}
+
+/// The layers of such matrices, then their kinds, each called by the end of its name where that tells it from others.
+fn parts(matrices: &[String]) -> Vec<Part> {
+    let mut layers: BTreeMap<usize, HashSet<String>> = BTreeMap::new();
+    let mut kinds: Vec<(String, HashSet<String>)> = vec![];
+    for matrix in matrices {
+        let (layer, kind) = place(matrix);
+        if let Some(layer) = layer {
+            layers.entry(layer).or_default().insert(matrix.clone());
+        }
+        match kinds.iter_mut().find(|(name, _)| *name == kind) {
+            Some((_, of)) => _ = of.insert(matrix.clone()),
+            None => kinds.push((kind, HashSet::from([matrix.clone()]))),
+        }
+    }
+    let end = |kind: &str| kind.rsplit('.').next().unwrap_or_default().to_owned();
+    let ends: Vec<String> = kinds.iter().map(|(kind, _)| end(kind)).collect();
+    let alone = |name: &String| ends.iter().filter(|end| *end == name).count() == 1;
+    let kinds = kinds.into_iter().map(|(kind, of)| (Some(end(&kind)).filter(alone).unwrap_or(kind), of));
+    let layers = layers.into_iter().map(|(layer, of)| (format!("layer {layer}"), of));
+    layers.chain(kinds).map(|(part, of)| (part, Rc::new(of))).collect()
+}
 
 impl Subject<'_> {
     /// Every point of the grid, and where damage begins by granularity.
@@ -140,19 +172,29 @@ impl Subject<'_> {
         Ok(Swept { points, knees, rounded_before })
     }
 
+    /// The parts whose sensitivity can be told, by the matrices that rounding meets.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn parts(&mut self) -> Result<Vec<Part>> {
+        let q4 = Treatment::parse(PART).map_err(Error::Usage)?;
+        let weights = Weights { treatment: Some(Rc::new(move |_| q4)), ..Weights::F16 };
+        self.engine.replace_arm(1, self.checkpoint, &weights, &mut |_| {})?;
+        let met: Vec<String> = self.engine.arms()[1].losses.iter().map(|(name, _)| name.clone()).collect();
+        Ok(parts(&met))
+    }
+
     /// One part of the model rounded to 16 states in groups of 32 at a time, and all but one.
     ///
     /// # Errors
     /// As [`sweep`](Self::sweep).
-    pub fn sensitivity(&mut self) -> Result<Vec<Sensitivity>> {
-        let q4 = Treatment::parse("q4:32").map_err(Error::Usage)?;
-        let layers = (0..self.layers).map(|i| (format!("layer {i}"), format!(".layers.{i}.")));
-        let matrices = MATRICES.map(|name| (name.to_owned(), name.to_owned()));
+    pub fn sensitivity(&mut self, parts: Vec<Part>) -> Result<Vec<Sensitivity>> {
+        let q4 = Treatment::parse(PART).map_err(Error::Usage)?;
         let mut found = Vec::new();
-        for (part, pattern) in layers.chain(matrices) {
+        for (part, matrices) in parts {
             let mut kl = |only: bool| -> Result<f64> {
-                let pattern = pattern.clone();
-                let treat: Treat = Rc::new(move |name| q4.filter(|_| name.contains(&pattern) == only));
+                let matrices = matrices.clone();
+                let treat: Treat = Rc::new(move |name| q4.filter(|_| matrices.contains(name) == only));
                 let unit = format!("{} {part}", if only { "only" } else { "all but" });
                 Ok(mean(&self.measure(&unit, treat, 0.0)?.kl))
             };
@@ -323,6 +365,38 @@ mod tests {
         let law = damage_law(&family).unwrap();
         assert!((law.a.value - 0.5).abs() < 1e-6 && (law.gamma.value - 0.8).abs() < 1e-6, "{law:?}");
         assert!(law.held_out.iter().all(|(_, measured, predicted)| (measured - predicted).abs() < 1e-6));
+    }
+
+    /// Checkpoints name matrices differently; whatever the names, parts are told apart and none is forgotten.
+    #[test]
+    fn parts_are_told_by_any_names() {
+        let parts_of = |names: &[&str]| -> Vec<(String, usize)> {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            parts(&names).into_iter().map(|(part, of)| (part, of.len())).collect()
+        };
+        let told = |parts: &[(&str, usize)]| -> Vec<(String, usize)> {
+            parts.iter().map(|&(part, n)| (part.to_owned(), n)).collect()
+        };
+        let llama = [
+            "model.embed_tokens.weight",
+            "model.layers.0.mlp.up_proj.weight",
+            "model.layers.10.mlp.up_proj.weight",
+        ];
+        let expected = [("layer 0", 1), ("layer 10", 1), ("embed_tokens", 1), ("up_proj", 2)];
+        assert_eq!(parts_of(&llama), told(&expected));
+        // A fused matrix is not one of those in it, and two of GPT-2's end alike.
+        let phi3 = ["model.layers.0.self_attn.qkv_proj.weight", "model.layers.0.mlp.gate_up_proj.weight"];
+        assert_eq!(parts_of(&phi3), told(&[("layer 0", 2), ("qkv_proj", 1), ("gate_up_proj", 1)]));
+        let gpt2 = [
+            "transformer.h.0.attn.c_proj.weight",
+            "transformer.h.0.mlp.c_proj.weight",
+            "transformer.wte.weight",
+        ];
+        let expected = [("layer 0", 2), ("attn.c_proj", 1), ("mlp.c_proj", 1), ("wte", 1)];
+        assert_eq!(parts_of(&gpt2), told(&expected));
+        let mixtral = [0, 1].map(|e| format!("model.layers.0.block_sparse_moe.experts.{e}.w1.weight"));
+        let mixtral: Vec<&str> = mixtral.iter().map(String::as_str).collect();
+        assert_eq!(parts_of(&mixtral), told(&[("layer 0", 2), ("w1", 2)]));
     }
 
     #[test]

@@ -280,6 +280,19 @@ fn a_sweep_finds_more_damage_with_fewer_states() {
 }
 
 #[test]
+fn a_sweep_finds_every_part_sensitive() {
+    let args = ["sweep", "-m", "models/reasoner-0.1m", "-d", "cpu", "-q", "--json", "-n", "1", "-k", "1"];
+    let found = run(&[&args[..], &["--states", "16", "--granularity", "tensor"]].concat()).json();
+    let parts = found["sensitivity"].as_array().unwrap();
+    let named = |name: &str| parts.iter().filter(|s| s["part"].as_str().unwrap().starts_with(name)).count();
+    assert!(named("layer ") >= 2 && named("q_proj") == 1 && named("embed_tokens") == 1, "{parts:?}");
+    // A part that meets no matrix leaves the model as it is, whose KL is 0.
+    for part in parts {
+        assert!(part["only"].as_f64().unwrap() > 0.0 && part["all_but"].as_f64().unwrap() > 0.0, "{part}");
+    }
+}
+
+#[test]
 fn tasks_are_listed_and_generated() {
     let list = run(&["tasks", "list"]).ok().out;
     assert_eq!(list.lines().count(), 6);

@@ -4,14 +4,19 @@ mod common;
 
 use common::{cpu, devices, ids, json, open, packing};
 use pollster::block_on;
-use sixteen_states::checkpoint::Checkpoint;
-use sixteen_states::engine::{Request, Sampling};
+use sixteen_states::checkpoint::{Checkpoint, locate};
+use sixteen_states::engine::{Request, Sampling, Text};
+use sixteen_states::model::Weights;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn tiny(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(model)
+}
 
 /// A copy of a small model in which one tensor's numbers are multiplied.
 fn damaged(model: &str, tensor: &str, factor: f32) -> tempfile::TempDir {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny").join(model);
+    let source = tiny(model);
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(source.join("config.json"), dir.path().join("config.json")).unwrap();
     let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
@@ -64,6 +69,27 @@ fn the_layer_is_named() {
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(of_one_row), "{}: {error}", device.name);
+        }
+    }
+}
+
+/// A comparison has a forward pass of each arm, and rows of a text that are not scored.
+#[test]
+fn the_arm_is_named() {
+    let tensor = "model.layers.1.post_attention_layernorm.weight";
+    let (sound, bad) = (tiny("llama"), damaged("llama", tensor, 1e30));
+    let tokens = ids(&json("tiny/llama/reference.json")["ids"]);
+    let texts = [Text { from: tokens.len() - 1, tokens }];
+    for (arms, place) in [
+        ([&sound, bad.path()], "arm 2 of 2: layer 1 (matmul_"),
+        ([bad.path(), &sound], "arm 1 of 2: layer 1 (matmul_"),
+    ] {
+        for device in devices() {
+            let mut engine = open(device.open(), arms[0].to_str().unwrap(), packing(16, 64), 1);
+            let second = Checkpoint::of(&locate(arms[1].to_str().unwrap()).unwrap()).unwrap();
+            engine.add_arm(&second, &Weights::F16, &mut |_| {}).unwrap();
+            let error = block_on(engine.compare(&texts)).unwrap_err().to_string();
+            assert!(error.contains(place), "{}: {error}", device.name);
         }
     }
 }

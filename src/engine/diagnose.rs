@@ -1,8 +1,12 @@
 //! Where a number that is not finite comes from.
 
-use super::{Engine, Ready, Row};
+use super::{Engine, Head, PREFILL, Ready, Row};
 use crate::error::{Error, Result};
 use std::ops::Range;
+
+/// Kernels whose results cannot be looked at: pairs of halves, rows, experts' slots, the last step's tokens, and codes or halves
+/// that stand for floats. Nor can slices of attention, of which some may hold what was there before.
+const OPAQUE: [&str; 6] = ["rope_store", "gather", "sort_experts", "sample", "quantize", "halve"];
 
 /// A step that made such a number.
 pub(super) struct Suspect {
@@ -23,6 +27,32 @@ impl Engine {
         Error::Device { device, problem: problem.to_owned() }
     }
 
+    /// The same for a step of a comparison, which holds a forward pass of each arm: that of one arm is replayed alone, whose keys
+    /// and values are where the step left them. `outputs` are the rows of each output.
+    pub(super) async fn diagnose_arm(
+        &mut self,
+        arm: usize,
+        suspect: Suspect,
+        outputs: &[u32],
+    ) -> Result<Error> {
+        let selected = std::mem::replace(&mut self.selected, arm);
+        let ready = self.ready(PREFILL, Head::Score);
+        let found = match ready {
+            Ok(ready) => {
+                self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(outputs))?;
+                self.diagnose(Suspect { ready, ..suspect }).await
+            }
+            Err(error) => Err(error),
+        };
+        self.selected = selected;
+        Ok(match found? {
+            Error::NonFinite { place } => {
+                Error::NonFinite { place: format!("arm {} of {}: {place}", arm + 1, self.arms.len()) }
+            }
+            other => other,
+        })
+    }
+
     /// Names the first dispatch of a step that makes something which is not finite, by replaying it.
     pub(super) async fn diagnose(&mut self, suspect: Suspect) -> Result<Error> {
         self.set_rows(suspect.ready, &suspect.rows)?;
@@ -32,14 +62,17 @@ impl Engine {
             recording.dispatches.iter().map(|d| (d.kernel, recording.labels[d.label].clone())).collect();
         // From gather on, a row is an output.
         let outputs_from = steps.iter().position(|s| s.0 == "gather").unwrap_or(steps.len());
-        // What cannot be looked at: pairs of halves, rows, experts' slots, and the last step's tokens.
-        const OPAQUE: [&str; 4] = ["rope_store", "gather", "sort_experts", "sample"];
-        let opaque = |kernel: &str| OPAQUE.iter().any(|name| kernel.starts_with(name));
+        let opaque = |i: usize| {
+            let slices = steps[i].0.starts_with("attention")
+                && steps[i].0 != "attention_merge"
+                && recording.dispatches[i].consts.number("SPLITS").is_some_and(|slices| slices > 1);
+            slices || OPAQUE.iter().any(|name| steps[i].0.starts_with(name))
+        };
         // Of a kernel that takes its rows in several windows, only the last dispatch has filled the buffer.
         let written =
             |i: usize| recording.dispatches.get(i).map(|d| (d.kernel, d.bindings.last().map(|w| w.buffer)));
         let sound: Vec<usize> =
-            (0..steps.len()).filter(|&i| !opaque(steps[i].0) && written(i) != written(i + 1)).collect();
+            (0..steps.len()).filter(|&i| !opaque(i) && written(i) != written(i + 1)).collect();
         // Once there, such a number stays in the residual stream, which is what each part of the model
         // leaves behind: so the first bad part can be found by halving.
         let parts: Vec<&[usize]> = sound.chunk_by(|&a, &b| steps[a].1 == steps[b].1).collect();

@@ -185,7 +185,10 @@ impl Engine {
                 if values.iter().any(|v| !v.is_finite()) {
                     let suspect =
                         Suspect { ready, outputs: 0..scored.len(), used: 0..rows.len(), rows: rows.to_vec() };
-                    return Err(self.diagnose(suspect).await?);
+                    return Err(match writer {
+                        ALL => self.diagnose_arm(i, suspect, &outputs).await?,
+                        _ => self.diagnose(suspect).await?,
+                    });
                 }
                 for (values, &row) in values.chunks_exact(per_row).zip(&scored) {
                     found(i, rows[row as usize].sequence as usize, values);

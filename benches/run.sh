@@ -29,7 +29,7 @@ for shape in ${SHAPES:-135m 1b 8b}; do
     run bench --shape "$shape" -b 4,16 -p 512 -n 128 -r 5 --no-tune
     run bench --shape "$shape" -b 4,16 -p 512 -n 128 -r 5 --tune
     run bench --shape "$shape" -b 4 -p 512 -n 128 -r 5 --tune --activations q8
-    run bench --shape "$shape" -b 4 -p 0 -n 64 -B 1,8,16,32 -r 3
+    run bench --shape "$shape" -b 4 -p 0 -n 64 -B 1,8,16,32 -r 3 --tune
     run bench --shape "$shape" -b 4 -p 512 -n 64 -D 0,4096 -r 3
     run bench --shape "$shape" -b 4 -p 4096 -n 0 -r 1 --profile "$out/$shape-4096.json"
     run bench --shape "$shape" -b 4 -p 512 -n 32 -r 1 --profile "$out/$shape.json"

@@ -19,8 +19,11 @@ use std::time::Duration;
 /// A measurement goes on for at least this long, three times.
 const LONG_ENOUGH: Duration = Duration::from_millis(15);
 
-/// Matrices of different layers that are multiplied with in turn: more than caches hold.
+/// Matrices of different layers are multiplied with in turn, so that caches hold none: so many at least, where there are.
 const LAYERS: usize = 8;
+
+/// And on GPUs, the largest of which have caches of some 50 MB, as many as have so many bytes.
+const GPU_BYTES: u64 = 256 << 20;
 
 /// What is usual is given up only for what takes this much of its time, or less.
 const WORTH_IT: f64 = 0.95;
@@ -102,7 +105,9 @@ impl Tuner {
         }
         for (name, products) in alike {
             (self.progress)(&name);
-            let times = self.times_of(executor, &products[..products.len().min(LAYERS)])?;
+            let bytes: Vec<u64> = products.iter().map(|product| product.weight.bytes()).collect();
+            let layers = layers(&bytes, executor.capabilities().software);
+            let times = self.times_of(executor, &products[..layers])?;
             let Some(variant) = best(&times) else { continue };
             self.choices.insert(name.clone(), variant.to_string());
             let microseconds = times.iter().map(|(variant, time)| (variant.to_string(), *time)).collect();
@@ -125,7 +130,10 @@ impl Tuner {
             let before = self.buffers.map_or([0; 3], |buffers| buffers.map(|buffer| buffer.len));
             let mut make = |i: usize, name| executor.create(lens[i].max(before[i]), name);
             // Zeros are rows in use, of sequence 0.
-            self.buffers = Some([make(0, "rows")?, make(1, "activations")?, make(2, "outputs")?]);
+            let made = [make(0, "rows")?, make(1, "activations")?, make(2, "outputs")?];
+            if let Some(outgrown) = self.buffers.replace(made) {
+                executor.release(&[], &outgrown);
+            }
         }
         let Some([rows, values, out]) = self.buffers else { return Ok(Vec::new()) };
         let [rows, values, out] = [(rows, lens[0]), (values, lens[1]), (out, lens[2])]
@@ -154,12 +162,14 @@ impl Tuner {
                 usual = made;
             } else if !alike(&usual, &made, weight.stride(), weight.outputs()) {
                 (self.progress)(&format!("{variant}, which computes something else and is not used"));
+                executor.release(&[ready], &[]);
                 continue;
             }
             variants.push(variant);
             prepared.push(ready);
         }
         let times = seconds_of_each(executor, &prepared, LONG_ENOUGH)?;
+        executor.release(&prepared, &[]);
         let rounded = |seconds: f64| (seconds * 1e7 / products.len() as f64).round() / 10.0;
         Ok(variants.into_iter().zip(times.into_iter().map(rounded)).collect())
     }
@@ -175,6 +185,13 @@ impl Tuner {
         std::fs::write(&temporary, text + "\n").map_err(|e| Error::io(&temporary, e))?;
         std::fs::rename(&temporary, &self.path).map_err(|e| Error::io(&self.path, e))
     }
+}
+
+/// How many matrices of so many bytes are measured in turn.
+fn layers(bytes: &[u64], software: bool) -> usize {
+    let enough = |n: &usize| bytes[..*n].iter().sum::<u64>() >= GPU_BYTES;
+    let many = if software { LAYERS } else { (0..bytes.len()).find(enough).unwrap_or(bytes.len()) };
+    many.max(LAYERS).min(bytes.len())
 }
 
 /// The measurements of a file that is there, and of the same device.
@@ -274,6 +291,14 @@ mod tests {
         assert!(!with(21, usual[21] + 0.5) && !with(5, f32::NAN) && !with(5, f32::INFINITY));
         let none = vec![f32::NAN; 64];
         assert!(!alike(&none, &none, 16, 12));
+    }
+
+    #[test]
+    fn matrices_that_caches_hold_are_measured_in_larger_numbers() {
+        // Small ones all, larger ones until they have 256 MiB, the largest eight times.
+        let of = |n: usize, mib: u64, software: bool| layers(&vec![mib << 20; n], software);
+        assert_eq!((of(16, 4, false), of(32, 11, false), of(32, 70, false)), (16, 24, 8));
+        assert_eq!((of(16, 4, true), of(3, 4, true), of(3, 70, false), of(1, 300, false)), (8, 3, 3, 1));
     }
 
     #[test]

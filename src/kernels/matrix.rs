@@ -38,6 +38,11 @@ impl Matrix {
         if self.glu.is_some() { 2 } else { 1 }
     }
 
+    /// Bytes of all planes.
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.packing.bytes(shard.rows, self.cols)).sum()
+    }
+
     /// Numbers that a product has for each row of x.
     pub fn outputs(&self) -> usize {
         self.rows / self.fold()

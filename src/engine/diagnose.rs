@@ -27,32 +27,6 @@ impl Engine {
         Error::Device { device, problem: problem.to_owned() }
     }
 
-    /// The same for a step of a comparison, which holds a forward pass of each arm: that of one arm is replayed alone, whose keys
-    /// and values are where the step left them. `outputs` are the rows of each output.
-    pub(super) async fn diagnose_arm(
-        &mut self,
-        arm: usize,
-        suspect: Suspect,
-        outputs: &[u32],
-    ) -> Result<Error> {
-        let selected = std::mem::replace(&mut self.selected, arm);
-        let ready = self.ready(PREFILL, Head::Score);
-        let found = match ready {
-            Ok(ready) => {
-                self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(outputs))?;
-                self.diagnose(Suspect { ready, ..suspect }).await
-            }
-            Err(error) => Err(error),
-        };
-        self.selected = selected;
-        Ok(match found? {
-            Error::NonFinite { place } => {
-                Error::NonFinite { place: format!("arm {} of {}: {place}", arm + 1, self.arms.len()) }
-            }
-            other => other,
-        })
-    }
-
     /// Names the first dispatch of a step that makes something which is not finite, by replaying it.
     pub(super) async fn diagnose(&mut self, suspect: Suspect) -> Result<Error> {
         self.set_rows(suspect.ready, &suspect.rows)?;
@@ -90,6 +64,27 @@ impl Engine {
             }
         }
         Ok(Error::NonFinite { place: "the forward pass".to_owned() })
+    }
+
+    /// The same for a step of a comparison, which holds a forward pass of each arm: that of one arm is replayed alone, whose keys
+    /// and values are where the step left them. `outputs` are the rows of each output.
+    pub(super) async fn diagnose_arm(
+        &mut self,
+        arm: usize,
+        suspect: Suspect,
+        outputs: &[u32],
+    ) -> Result<Error> {
+        let selected = std::mem::replace(&mut self.selected, arm);
+        let ready = self.ready(PREFILL, Head::Score);
+        self.selected = selected;
+        let ready = ready?;
+        self.executor.upload(ready.outputs, 0, bytemuck::cast_slice(outputs))?;
+        Ok(match self.diagnose(Suspect { ready, ..suspect }).await? {
+            Error::NonFinite { place } => {
+                Error::NonFinite { place: format!("arm {} of {}: {place}", arm + 1, self.arms.len()) }
+            }
+            other => other,
+        })
     }
 
     /// Whether what dispatch `last` leaves, in the rows in use, is finite.

@@ -99,7 +99,9 @@ impl Grid {
 }
 
 /// What parts are rounded to.
-const PART: &str = "q4:32";
+fn of_parts() -> Result<Option<Treatment>> {
+    Treatment::parse("q4:32").map_err(Error::Usage)
+}
 
 /// A part of a model: what it is called, and the matrices in it.
 pub type Part = (String, Rc<HashSet<String>>);
@@ -109,10 +111,10 @@ pub type Part = (String, Rc<HashSet<String>>);
 fn place(matrix: &str) -> (Option<usize>, String) {
     let names: Vec<&str> = matrix.strip_suffix(".weight").unwrap_or(matrix).split('.').collect();
     let number = |name: &str| name.parse::<usize>().ok();
-    let layer = names.iter().position(|name| number(name).is_some());
-    let own = &names[layer.map_or(0, |at| at + 1)..];
+    let layer = names.iter().enumerate().find_map(|(at, name)| Some((at, number(name)?)));
+    let own = &names[layer.map_or(0, |(at, _)| at + 1)..];
     let kind: Vec<&str> = own.iter().copied().filter(|name| number(name).is_none()).collect();
-    (layer.and_then(|at| number(names[at])), kind.join("."))
+    (layer.map(|(_, number)| number), kind.join("."))
 }
 
 /// The layers of such matrices, then their kinds, each called by the end of its name where that tells it from others.
@@ -177,7 +179,7 @@ impl Subject<'_> {
     /// # Errors
     /// When the device fails.
     pub fn parts(&mut self) -> Result<Vec<Part>> {
-        let q4 = Treatment::parse(PART).map_err(Error::Usage)?;
+        let q4 = of_parts()?;
         let weights = Weights { treatment: Some(Rc::new(move |_| q4)), ..Weights::F16 };
         self.engine.replace_arm(1, self.checkpoint, &weights, &mut |_| {})?;
         let met: Vec<String> = self.engine.arms()[1].losses.iter().map(|(name, _)| name.clone()).collect();
@@ -189,7 +191,7 @@ impl Subject<'_> {
     /// # Errors
     /// As [`sweep`](Self::sweep).
     pub fn sensitivity(&mut self, parts: Vec<Part>) -> Result<Vec<Sensitivity>> {
-        let q4 = Treatment::parse(PART).map_err(Error::Usage)?;
+        let q4 = of_parts()?;
         let mut found = Vec::new();
         for (part, matrices) in parts {
             let mut kl = |only: bool| -> Result<f64> {

@@ -11,6 +11,8 @@
 @group(0) @binding(2) var<storage, read> input_scales: array<vec2<f32>>; // [rows, UNITS] scale, sum of the codes
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;          // [rows, STRIDE]
 
+const BESIDE: bool = false;
+
 const BLOCKS: u32 = UNIT / 8u;
 // Blocks that are loaded before the first of them is used, as in in_flight.wgsl; a divisor of BLOCKS.
 const BATCH: u32 = max(min(BLOCKS, IN_FLIGHT / T), 1u);
@@ -27,6 +29,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     if first_used == T {
         return;
+    }
+    var before: array<f32, T>;
+    for (var t = 0u; t < T; t++) {
+        before[t] = what_is_there(first_row + t, workgroup.x, lane);
     }
     let part = part_of(workgroup.x, lane);
     let tile = part.tile;
@@ -58,6 +64,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
     for (var t = 0u; t < T; t++) {
-        put(first_row + t, workgroup.x, lane, sum[t]);
+        add_splits(lane, sum[t], 0.0);
+        put(first_row + t, workgroup.x, lane, partial[quad_of_output(lane)], before[t]);
     }
 }

@@ -22,9 +22,18 @@ fn here(expert: u32, n: u32) -> bool {
 var<private> of_expert: vec4<f32>;
 
 const SHARED_BY: u32 = 1u;
+const BESIDE: bool = false;
 
-fn add_block(base: u32, block: u32, words: Words, group: Group) {
-    of_expert += times_one_row(words, group, x[base + block * 2u], x[base + block * 2u + 1u]);
+fn add_run(base: u32, block: u32, words: Run, group: Group) {
+    var dots: vec4<f32>;
+    var total: vec4<f32>;
+    for (var i = 0u; i < RUN; i++) {
+        let x0 = x[base + (block + i) * 2u];
+        let x1 = x[base + (block + i) * 2u + 1u];
+        dots += times_codes(words[i], x0, x1);
+        total += x0 + x1;
+    }
+    of_expert += finish_codes(dots, total, group);
 }
 
 @compute @workgroup_size(WG)
@@ -47,7 +56,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             sum += of_expert * select(weights[row * SLOTS + slot], 1.0, SPREAD);
         }
     }
-    add_splits(lane, sum);
+    add_splits(lane, sum, 0.0);
     // A row of W each.
     if lane < QUADS * 4u {
         let total = partial[lane / 4u][lane % 4u];

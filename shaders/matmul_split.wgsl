@@ -3,6 +3,8 @@
 // A workgroup owns QUADS quads of a tile, 4 · QUADS rows of W. Lane = (quad, split): neighbouring lanes read neighbouring
 // quads, and the SPLITS lanes of a quad share its columns, so that even a small matrix keeps many lanes busy.
 // The partial sums meet in workgroup memory. For one row codes serve, not weights: see format/f16.wgsl.
+// What does not depend on weights is asked for before them, so that nothing is waited for alone: at the memory's speed the whole
+// product takes as long as a few such waits.
 //
 // Where NORM, T is 1, and x is normed on the way, by `norm`, the weight of the norm. See norm.wgsl.
 //
@@ -19,17 +21,25 @@ var<private> sum: array<vec4<f32>, T>;
 var<private> squares: f32; // of x, where NORM
 
 const SHARED_BY: u32 = T;
+const BESIDE: bool = NORM;
 
-// Adds one more block of the one row of x.
-fn add_codes(base: u32, block: u32, words: Words, group: Group) {
-    var x0 = x[base + block * 2u];
-    var x1 = x[base + block * 2u + 1u];
-    if NORM {
-        squares += dot(x0, x0) + dot(x1, x1);
-        x0 *= norm_factors(norm[block * 2u]);
-        x1 *= norm_factors(norm[block * 2u + 1u]);
+// Adds a run of blocks of the one row of x.
+fn add_codes(base: u32, block: u32, words: Run, group: Group) {
+    var dots: vec4<f32>;
+    var total: vec4<f32>;
+    for (var i = 0u; i < RUN; i++) {
+        let at = (block + i) * 2u;
+        var x0 = x[base + at];
+        var x1 = x[base + at + 1u];
+        if NORM {
+            squares += dot(x0, x0) + dot(x1, x1);
+            x0 *= norm_factors(norm[at]);
+            x1 *= norm_factors(norm[at + 1u]);
+        }
+        dots += times_codes(words[i], x0, x1);
+        total += x0 + x1;
     }
-    sum[0] += times_one_row(words, group, x0, x1);
+    sum[0] += finish_codes(dots, total, group);
 }
 
 // The same of several rows, by weights.
@@ -43,11 +53,13 @@ fn add_weights(base: u32, block: u32, words: Words, group: Group) {
     }
 }
 
-fn add_block(base: u32, block: u32, words: Words, group: Group) {
+fn add_run(base: u32, block: u32, words: Run, group: Group) {
     if T == 1u {
         add_codes(base, block, words, group);
     } else {
-        add_weights(base, block, words, group);
+        for (var i = 0u; i < RUN; i++) {
+            add_weights(base, block + i, words[i], group);
+        }
     }
 }
 
@@ -59,14 +71,29 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var t = 0u; t < T; t++) {
         used |= rows[first_row + t].sequence != NONE;
     }
-    if !used {
+    // One row mostly is: what tells is not waited for.
+    if T > 1u && !used {
         return;
     }
+    var before: array<f32, T>;
+    if T == 1u {
+        before[0] = what_is_there(first_row, workgroup.x, lane);
+    }
     add_blocks(first_row * (K / 4u), part_of(workgroup.x, lane));
-    if NORM {
-        sum[0] *= norm_scale(sum_of_splits(lane, squares));
+    if T == 1u && !used {
+        return;
+    }
+    // Of several rows after weights, which want all registers, but in one wait.
+    for (var t = 0u; t < T && T > 1u; t++) {
+        before[t] = what_is_there(first_row + t, workgroup.x, lane);
     }
     for (var t = 0u; t < T; t++) {
-        put(first_row + t, workgroup.x, lane, sum[t]);
+        add_splits(lane, sum[t], squares);
+        let quad = quad_of_output(lane);
+        var sums = partial[quad];
+        if NORM {
+            sums *= norm_scale(beside[quad]);
+        }
+        put(first_row + t, workgroup.x, lane, sums, before[t]);
     }
 }

@@ -12,10 +12,15 @@ fn output_of(first: f32, last: f32) -> f32 {
     return first;
 }
 
-// Puts what row n of W, whose output begins with it, makes of a row of x where it belongs, or adds it to what is there.
+// Where that goes which row n of W, whose output begins with it, makes of a row of x.
+fn place_of_output(row: u32, n: u32) -> u32 {
+    return row * STRIDE + FIRST + n / FOLD;
+}
+
+// Puts it there, or adds it to what is there.
 fn put_output(row: u32, n: u32, first: f32, last: f32) {
     if n < N {
-        let i = row * STRIDE + FIRST + n / FOLD;
+        let i = place_of_output(row, n);
         let made = output_of(first, last);
         out[i] = select(made, out[i] + made, ADD);
     }

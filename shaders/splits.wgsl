@@ -1,5 +1,6 @@
 // How lanes (quad, split) of a workgroup share out a part of a tile, and put together what they have of its rows of W.
-// Expects: QUADS (of a workgroup, divides 16), SPLITS (of a quad: a power of two, 4 or more), WG = QUADS · SPLITS.
+// Expects: QUADS (of a workgroup, divides 16), SPLITS (of a quad: a power of two, 4 or more), WG = QUADS · SPLITS, BESIDE (whether
+// there is one number more to add up).
 
 struct Part {
     tile: u32,
@@ -14,13 +15,17 @@ fn part_of(workgroup: u32, lane: u32) -> Part {
 }
 
 var<workgroup> partial: array<vec4<f32>, WG>;
+var<workgroup> beside: array<f32, select(1u, WG, BESIDE)>;
 
 // Lanes whose sums one lane adds up at a time: waiting for all others costs more than some additions.
 const FOLDED: u32 = 8u;
 
-// Adds up over the splits of each quad: `partial[q]` is the sum of the workgroup's quad q.
-fn add_splits(lane: u32, sum: vec4<f32>) {
+// Adds up over the splits of each quad: `partial[q]` is the sum of the workgroup's quad q, and `beside[q]` that of what is beside.
+fn add_splits(lane: u32, sum: vec4<f32>, own: f32) {
     partial[lane] = sum;
+    if BESIDE {
+        beside[lane] = own;
+    }
     workgroupBarrier();
     for (var lanes = WG; lanes > QUADS; lanes = max(lanes / FOLDED, QUADS)) {
         let left = max(lanes / FOLDED, QUADS);
@@ -30,15 +35,14 @@ fn add_splits(lane: u32, sum: vec4<f32>) {
                 folded += partial[other];
             }
             partial[lane] = folded;
+            if BESIDE {
+                var more = beside[lane];
+                for (var other = lane + left; other < lanes; other += left) {
+                    more += beside[other];
+                }
+                beside[lane] = more;
+            }
         }
         workgroupBarrier();
     }
-}
-
-// The sum of what the splits of a quad have, for numbers that are the same in all quads.
-fn sum_of_splits(lane: u32, mine: f32) -> f32 {
-    add_splits(lane, vec4<f32>(mine));
-    let all = partial[0].x;
-    workgroupBarrier();
-    return all;
 }

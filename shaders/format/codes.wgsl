@@ -9,7 +9,7 @@ fn lying(codes: vec4<u32>, mask: u32) -> vec4<f32> {
 
 // The same for the last one of a word, whose uppermost bit would be taken for a sign.
 fn last(codes: vec4<u32>, mask: u32) -> vec4<f32> {
-    return vec4<f32>(vec4<i32>((codes & vec4<u32>(mask)) ^ vec4<u32>(1u << 31u))) + vec4<f32>(0x1p31f);
+    return word_numbers(codes & vec4<u32>(mask));
 }
 
 // Both for one row. The mask comes first: compilers write over a first operand, and the code is still wanted.

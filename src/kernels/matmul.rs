@@ -4,12 +4,12 @@
 
 use super::activate::{ACTIVATIONS, Activation};
 use super::matmul_cases::{
-    cases, few_packings, glu_cases, normed_cases, row_cases, test_packings, test_part, test_quads,
+    cases, few_packings, glu_cases, normed_cases, row_cases, run_cases, test_packings, test_part, test_quads,
 };
 use super::rms_norm::{RmsNorm, factors};
 use super::shape::{FEW_ROWS_T, FLAT_WG, Product, ROWS_T, Shape, UNIFORM_WG};
 use super::twin::active;
-use super::variant::Variant;
+use super::variant::{Part, Variant};
 use super::{
     Access, Case, Invocation, Kernel, Matrix, Needs, Shard, matmul_cooperative, matmul_tile_half, wgsl,
 };
@@ -149,7 +149,8 @@ pub const SPLIT: Kernel = Kernel {
     cases: || {
         let split = |_: &Capabilities, x: Shape| Some(x.split(test_part(x.capacity)));
         let normed = normed_cases(|_, x| (x.capacity == 1).then(|| x.split(test_part(x.capacity))));
-        cases(test_packings(), split).into_iter().chain(normed).chain(glu_cases(split)).collect()
+        let runs = run_cases(|_, x| Some(x.split(Part { quads: 4, splits: 4 })));
+        cases(test_packings(), split).into_iter().chain(runs).chain(normed).chain(glu_cases(split)).collect()
     },
 };
 

@@ -182,6 +182,17 @@ pub(super) fn row_cases(
     test_packings().into_iter().map(|packing| case(packing, (70, 576, 1, 1, 9, true), variant)).collect()
 }
 
+/// Products whose columns lanes share out evenly by four blocks at a time, by two, and by one.
+pub(super) fn run_cases(
+    variant: impl Fn(&Capabilities, Shape) -> Option<Variant> + Copy + Send + Sync + 'static,
+) -> Vec<Case> {
+    let one = (70, 384, 1, 1, 9, true);
+    let rest = [(70, 192, 1, 1, 1, false), (70, 288, 1, 1, 9, true), (70, 192, 2, 1, 9, true)];
+    let all = test_packings().into_iter().map(|packing| case(packing, one, variant));
+    let few = few_packings().into_iter().flat_map(|packing| rest.map(|shape| case(packing, shape, variant)));
+    all.chain(few).collect()
+}
+
 fn case(
     packing: Packing,
     (n, k, capacity, used, tiles, add): (usize, usize, usize, usize, usize, bool),
@@ -216,18 +227,19 @@ pub(super) fn normed_cases(
 ) -> Vec<Case> {
     let mut cases = Vec::new();
     for packing in few_packings() {
-        // (rows of W, columns, capacity, rows in use, whether the norm's weight is what it differs from 1)
+        // (rows of W, columns, capacity, rows in use, whether the norm's weight is what it differs from 1, eps)
         let shapes = [
-            (131, 72, 1, 1, false),
-            (200, 576, 1, 1, true),
-            (70, 8, 1, 0, false),
-            (70, 72, 3, 2, false),
-            (131, 64, 8, 8, true),
-            (200, 576, 16, 11, false),
+            (131, 72, 1, 1, false, 1e-5),
+            (200, 576, 1, 1, true, 0.5),
+            (70, 8, 1, 0, false, 1e-5),
+            (70, 1024, 1, 1, false, 1e-5),
+            (70, 72, 3, 2, false, 0.5),
+            (131, 64, 8, 8, true, 1e-5),
+            (200, 576, 16, 11, false, 1e-5),
         ];
-        for (n, k, capacity, used, one_plus) in shapes {
+        for (n, k, capacity, used, one_plus, eps) in shapes {
             let name = format!(
-                "{} {n}x{k}, {used} of {capacity} normed rows, one plus the weight {one_plus}",
+                "{} {n}x{k}, {used} of {capacity} normed rows, one plus the weight {one_plus}, eps {eps}",
                 packing.name()
             );
             let mut b = Builder::new(&name);
@@ -239,7 +251,7 @@ pub(super) fn normed_cases(
             cases.push(b.case(name, move |r, buffers| {
                 let w = matrix.on(buffers);
                 let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };
-                let norm = RmsNorm { weight: buffers[weight], one_plus, eps: 1e-5 };
+                let norm = RmsNorm { weight: buffers[weight], one_plus, eps };
                 if let Some(variant) = variant(r.capabilities, Shape::new(capacity, &w)) {
                     r.product(variant, x, Some(norm), &w, buffers[out], false);
                 }

@@ -288,6 +288,11 @@ impl Kernel {
             false => wgsl!("halves/unpack.wgsl"),
         };
         source.add(halves.0, halves.1);
+        let words = match capabilities.software {
+            true => wgsl!("words/signed.wgsl"),
+            false => wgsl!("words/unsigned.wgsl"),
+        };
+        source.add(words.0, words.1);
         if let Some(access) = textures {
             let bound = match access {
                 Access::TextureRead => wgsl!("texels/storage.wgsl"),

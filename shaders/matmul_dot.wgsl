@@ -4,7 +4,7 @@
 // four of them and their sum in one operation; scale and zero of the weights and the scale of x come after.
 //
 // Expects: K, N (rows of this shard), FIRST (where they stand in out), STRIDE (of out), T, ADD, GROUP, UNIT (divides GROUP),
-// UNITS (of a row), QUADS, SPLITS, WG; splits.wgsl; outputs.wgsl; put.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
+// UNITS (of a row), QUADS, EACH (1), SPLITS, WG; splits.wgsl; outputs.wgsl; put.wgsl; a format. Grid: (N / (4 · QUADS), rows / T).
 
 @group(0) @binding(0) var<storage, read> rows: array<Row>;
 @group(0) @binding(1) var<storage, read> inputs: array<vec2<u32>>;       // [rows, K/8]
@@ -30,9 +30,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if first_used == T {
         return;
     }
-    var before: array<f32, T>;
+    let first_quad = workgroup.x * QUADS;
+    var before: array<array<f32, EACH>, T>;
     for (var t = 0u; t < T; t++) {
-        before[t] = what_is_there(first_row + t, workgroup.x, lane);
+        before[t] = what_is_there(first_row + t, first_quad, lane);
     }
     let part = part_of(workgroup.x, lane);
     let tile = part.tile;
@@ -65,6 +66,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     for (var t = 0u; t < T; t++) {
         add_splits(lane, sum[t], 0.0);
-        put(first_row + t, workgroup.x, lane, partial[quad_of_output(lane)], before[t]);
+        put(first_row + t, first_quad, lane, partial[quad_of_output(lane)], before[t][0]);
     }
 }

@@ -7,7 +7,7 @@
 //
 // Lane = (quad, split) as in matmul_split.wgsl.
 // Expects: K, N (a multiple of 8), COUNT (rows of this shard of W), FIRST (the first of them), SLOTS, SPREAD, GROUP,
-// GROUPS, QUADS, SPLITS, WG; splits.wgsl; in_flight.wgsl; a format. Grid: (N / (4 · QUADS), rows, slots if SPREAD).
+// GROUPS, QUADS, EACH (1), SPLITS, WG; splits.wgsl; in_flight.wgsl; a format. Grid: (N / (4 · QUADS), rows, slots if SPREAD).
 
 @group(0) @binding(0) var<storage, read> chosen: array<u32>;    // [rows, SLOTS] e(r, s), NONE for rows not in use
 @group(0) @binding(1) var<storage, read> weights: array<f32>;   // [rows, SLOTS]
@@ -24,16 +24,16 @@ var<private> of_expert: vec4<f32>;
 const SHARED_BY: u32 = 1u;
 const BESIDE: bool = false;
 
-fn add_run(base: u32, block: u32, words: Run, group: Group) {
+fn add_run(base: u32, block: u32, words: Runs, groups: Groups) {
     var dots: vec4<f32>;
     var total: vec4<f32>;
     for (var i = 0u; i < RUN; i++) {
         let x0 = x[base + (block + i) * 2u];
         let x1 = x[base + (block + i) * 2u + 1u];
-        dots += times_codes(words[i], x0, x1);
+        dots += times_codes(words[0][i], x0 * ALIGN_A, x1 * ALIGN_B);
         total += x0 + x1;
     }
-    of_expert += finish_codes(dots, total, group);
+    of_expert += finish_codes(dots, total, groups[0]);
 }
 
 @compute @workgroup_size(WG)

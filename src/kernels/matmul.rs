@@ -150,7 +150,18 @@ pub const SPLIT: Kernel = Kernel {
         let split = |_: &Capabilities, x: Shape| Some(x.split(test_part(x.capacity)));
         let normed = normed_cases(|_, x| (x.capacity == 1).then(|| x.split(test_part(x.capacity))));
         let runs = run_cases(|_, x| Some(x.split(Part { quads: 4, splits: 4 })));
-        cases(test_packings(), split).into_iter().chain(runs).chain(normed).chain(glu_cases(split)).collect()
+        // Two quads of each lane.
+        let two = |x: Shape| {
+            let Part { quads, splits } = test_part(x.capacity);
+            Variant::Split { rows: x.divisor(2), part: Part { quads, splits: 2 * splits }, each: 2 }
+        };
+        let unlike = few_packings().into_iter().filter(|packing| packing.group < 128).collect();
+        let twos = cases(unlike, move |_, x| Some(two(x)));
+        let normed_twos = normed_cases(move |_, x| (x.capacity == 1).then(|| two(x)));
+        let glu_twos = glu_cases(move |_, x| (x.capacity == 1).then(|| two(x)));
+        let all =
+            [cases(test_packings(), split), runs, normed, glu_cases(split), twos, normed_twos, glu_twos];
+        all.into_iter().flatten().collect()
     },
 };
 
@@ -329,8 +340,8 @@ impl Recorder<'_> {
                     let grid = [shard.rows.div_ceil(4 * quads), x.capacity.div_ceil(t), 1];
                     self.dispatch_weight(kernel, format, consts, by_rows(x, out), planes, grid);
                 }
-                Variant::Split { rows: t, part } => {
-                    let consts = part.consts(norm_consts(consts.u32("T", t), norm));
+                Variant::Split { rows: t, part, each } => {
+                    let consts = part.consts(each, norm_consts(consts.u32("T", t), norm));
                     let grid = [shard.rows.div_ceil(4 * part.quads), x.capacity.div_ceil(t), 1];
                     let norm = norm.map_or(x.values, |norm| norm.weight);
                     let bindings = [x.rows, x.values, norm, out].map(Into::into);

@@ -87,7 +87,7 @@ impl Recorder<'_> {
         let consts = shard_consts(weight, shard, add).u32("UNIT", unit);
         let consts = consts.u32("UNITS", weight.cols.div_ceil(unit)).bool("ALTERNATING", alternating);
         let (kernel, t, each, consts) = match variant {
-            Variant::Dot { rows, part } => (FEW, rows, 4 * part.quads, part.consts(consts.u32("T", rows))),
+            Variant::Dot { rows, part } => (FEW, rows, 4 * part.quads, part.consts(1, consts.u32("T", rows))),
             _ => (TILE, TILE_T, TILE_ROWS, consts.u32("T", TILE_T).u32("ROWS", x.capacity)),
         };
         let grid = [shard.rows.div_ceil(each), x.capacity.div_ceil(t), 1];

@@ -78,7 +78,7 @@ impl Recorder<'_> {
     ) {
         let (rows, cols) = (weight.rows / experts.count, weight.cols);
         for shard in &weight.shards {
-            let consts = part.consts(consts(rows, cols, shard, experts, spread));
+            let consts = part.consts(1, consts(rows, cols, shard, experts, spread));
             let grid = [rows.div_ceil(4 * part.quads), x.capacity, if spread { experts.slots } else { 1 }];
             let bindings = [experts.chosen, experts.weights, x.values, out].map(Into::into);
             let planes = shard.planes.iter().map(|&p| p.into()).collect();

@@ -129,7 +129,11 @@ impl Shape {
         {
             return once(all);
         }
-        all.extend(parts.map(|part| self.split(part)));
+        all.extend(parts.clone().map(|part| self.split(part)));
+        if self.capacity == 1 {
+            let of_two = |Part { quads, splits }| Part { quads, splits: 2 * splits };
+            all.extend(parts.map(|part| Variant::Split { rows: 1, part: of_two(part), each: 2 }));
+        }
         if many {
             all.push(Variant::Tile);
             all.extend(device.f16.then_some(Variant::TileHalf));
@@ -139,7 +143,7 @@ impl Shape {
     }
 
     /// The most rows at a time, up to `most`, that divide the capacity, for kernels that have no rows to spare.
-    fn divisor(self, most: usize) -> usize {
+    pub(super) fn divisor(self, most: usize) -> usize {
         (1..=most).rev().find(|&rows| self.capacity.is_multiple_of(rows)).unwrap_or(1)
     }
 
@@ -179,7 +183,7 @@ impl Shape {
 
     /// `matmul_split` with as many rows at a time as can be.
     pub fn split(self, part: Part) -> Variant {
-        Variant::Split { rows: self.divisor(MOST_ROWS), part }
+        Variant::Split { rows: self.divisor(MOST_ROWS), part, each: 1 }
     }
 
     /// `matmul_dot`, likewise.
@@ -202,12 +206,12 @@ impl Shape {
     }
 
     /// Every part that is worth measuring.
-    fn parts_of_tiles(self, device: &Capabilities) -> impl Iterator<Item = Part> + use<> {
+    fn parts_of_tiles(self, device: &Capabilities) -> impl Iterator<Item = Part> + Clone + use<> {
         let quads: &[usize] = if device.software { &[16] } else { &[16, 8, 4] };
         let most = device.max_invocations as usize;
         let of =
             |quads: usize| [LANES / 4, LANES / 2, LANES].map(|lanes| Part { quads, splits: lanes / quads });
-        quads.iter().copied().flat_map(of).filter(move |part| part.lanes() <= most)
+        quads.iter().copied().flat_map(of).filter(move |part| part.lanes(1) <= most)
     }
 
     /// `matmul_cooperative` with so many rows of x a workgroup, where the device has matrix units that it fits.
@@ -348,6 +352,8 @@ mod tests {
             "other 1x1",
             "uniform 8x4x2",
             "split 1x16",
+            "split 1x16x16x",
+            "split 1x16x16x2x2",
             "cooperative",
             "cooperative 8x4",
             "rows 3",
@@ -380,10 +386,10 @@ mod tests {
                 for variant in
                     (Shape { capacity: 1, rows: 4096, cols, stride: 4096 }).candidates(&device, false)
                 {
-                    let Variant::Split { part, .. } = variant else { continue };
+                    let Variant::Split { part, each, .. } = variant else { continue };
                     let Part { quads, splits } = part;
                     assert!(16 % quads == 0 && splits.is_power_of_two() && splits >= 4, "{variant}");
-                    assert!(part.lanes() <= 256, "{variant}");
+                    assert!(part.lanes(each) <= 256 && part.quads.is_multiple_of(each), "{variant}");
                 }
             }
         }

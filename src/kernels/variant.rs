@@ -36,6 +36,8 @@ pub enum Variant {
         rows: usize,
         /// What a workgroup has of W.
         part: Part,
+        /// Quads of a lane: 1 or 2.
+        each: usize,
     },
     /// `matmul_tile`
     Tile,
@@ -67,14 +69,15 @@ pub struct Part {
 }
 
 impl Part {
-    /// Lanes of a workgroup.
-    pub(super) fn lanes(self) -> usize {
-        self.quads * self.splits
+    /// Lanes of a workgroup that have so many quads each.
+    pub(super) fn lanes(self, each: usize) -> usize {
+        self.quads / each * self.splits
     }
 
     /// What the kernel is told of it.
-    pub(super) fn consts(self, consts: Consts) -> Consts {
-        consts.u32("QUADS", self.quads).u32("SPLITS", self.splits).u32("WG", self.lanes())
+    pub(super) fn consts(self, each: usize, consts: Consts) -> Consts {
+        let consts = consts.u32("QUADS", self.quads).u32("EACH", each);
+        consts.u32("SPLITS", self.splits).u32("WG", self.lanes(each))
     }
 }
 
@@ -99,7 +102,8 @@ impl fmt::Display for Variant {
             Variant::Uniform { rows, quads } => write!(f, "uniform {rows}x{quads}"),
             Variant::Flat { rows, quads } => write!(f, "flat {rows}x{quads}"),
             Variant::Rows { rows, blocks, quads } => write!(f, "rows {rows}x{blocks}x{quads}"),
-            Variant::Split { rows, part } => write!(f, "split {rows}x{part}"),
+            Variant::Split { rows, part, each: 1 } => write!(f, "split {rows}x{part}"),
+            Variant::Split { rows, part, each } => write!(f, "split {rows}x{part}x{each}"),
             Variant::Tile => f.write_str("tile"),
             Variant::TileHalf => f.write_str("tile-half"),
             Variant::Cooperative { rows } => write!(f, "cooperative {rows}"),
@@ -128,7 +132,13 @@ impl Variant {
                 let (blocks, quads) = other.split_once('x')?;
                 Some(Variant::Rows { rows, blocks: blocks.parse().ok()?, quads: quads.parse().ok()? })
             }
-            "split" => Some(Variant::Split { rows, part: other.parse().ok()? }),
+            "split" => {
+                let (part, each) = match other.match_indices('x').nth(1) {
+                    Some((at, _)) => (&other[..at], other[at + 1..].parse().ok()?),
+                    None => (other, 1),
+                };
+                Some(Variant::Split { rows, part: part.parse().ok()?, each })
+            }
             "dot" => Some(Variant::Dot { rows, part: other.parse().ok()? }),
             _ => None,
         }

@@ -117,7 +117,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, t: Thread) {
                     for (var four = 0u; four < KEY_WORDS / 4u; four++) {
                         let pairs = four_pairs(words[four]);
                         for (var h = 0u; h < QUERIES; h++) {
-                            score[h] += dot(query_low(h, i + four * 4u), pairs[0]) + dot(query_high(h, i + four * 4u), pairs[1]);
+                            let q = query_low(h, i + four * 4u);
+                            let r = query_high(h, i + four * 4u);
+                            let low = pairs[0];
+                            let high = pairs[1];
+                            // From left to right, one fused product after the other.
+                            score[h] = score[h] + q.x * low.x + q.y * low.y + q.z * low.z + q.w * low.w
+                                + r.x * high.x + r.y * high.y + r.z * high.z + r.w * high.w;
                         }
                     }
                 }

@@ -26,11 +26,11 @@ alias Runs = array<Run, EACH>;
 alias Shared = array<Scales, EACH>;
 alias Groups = array<Group, EACH>;
 
-// Σ code · x of four rows of W and eight columns of one row of x, which is aligned: a weight that serves but once is not worth
-// unpacking.
-fn times_codes(words: Words, a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+// Adds Σ code · x of four rows of W and eight columns of one row of x, which is aligned: a weight that serves but once is not worth
+// unpacking. From left to right, one fused product after the other.
+fn add_codes(sum: vec4<f32>, words: Words, a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
     let c = codes_of(words);
-    return c[0] * a.x + c[1] * a.y + c[2] * a.z + c[3] * a.w
+    return sum + c[0] * a.x + c[1] * a.y + c[2] * a.z + c[3] * a.w
         + c[4] * b.x + c[5] * b.y + c[6] * b.z + c[7] * b.w;
 }
 

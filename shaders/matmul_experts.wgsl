@@ -30,7 +30,7 @@ fn add_run(base: u32, block: u32, words: Runs, groups: Groups) {
     for (var i = 0u; i < RUN; i++) {
         let x0 = x[base + (block + i) * 2u];
         let x1 = x[base + (block + i) * 2u + 1u];
-        dots += times_codes(words[0][i], x0 * ALIGN_A, x1 * ALIGN_B);
+        dots += add_codes(vec4<f32>(), words[0][i], x0 * ALIGN_A, x1 * ALIGN_B);
         total += x0 + x1;
     }
     of_expert += finish_codes(dots, total, groups[0]);

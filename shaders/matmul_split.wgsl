@@ -25,7 +25,7 @@ const SHARED_BY: u32 = T;
 const BESIDE: bool = NORM;
 
 // Adds a run of blocks of the one row of x.
-fn add_codes(base: u32, block: u32, words: Runs, groups: Groups) {
+fn add_one_row(base: u32, block: u32, words: Runs, groups: Groups) {
     var dots: array<vec4<f32>, EACH>;
     var total: vec4<f32>;
     for (var i = 0u; i < RUN; i++) {
@@ -41,7 +41,7 @@ fn add_codes(base: u32, block: u32, words: Runs, groups: Groups) {
         x0 *= ALIGN_A;
         x1 *= ALIGN_B;
         for (var e = 0u; e < EACH; e++) {
-            dots[e] += times_codes(words[e][i], x0, x1);
+            dots[e] = add_codes(dots[e], words[e][i], x0, x1);
         }
     }
     for (var e = 0u; e < EACH; e++) {
@@ -55,14 +55,14 @@ fn add_weights(base: u32, block: u32, words: Words, group: Group, e: u32) {
     for (var t = 0u; t < T; t++) {
         let a = x[base + t * (K / 4u) + block * 2u];
         let b = x[base + t * (K / 4u) + block * 2u + 1u];
-        sum[t][e] += w[0] * a.x + w[1] * a.y + w[2] * a.z + w[3] * a.w
+        sum[t][e] = sum[t][e] + w[0] * a.x + w[1] * a.y + w[2] * a.z + w[3] * a.w
             + w[4] * b.x + w[5] * b.y + w[6] * b.z + w[7] * b.w;
     }
 }
 
 fn add_run(base: u32, block: u32, words: Runs, groups: Groups) {
     if T == 1u {
-        add_codes(base, block, words, groups);
+        add_one_row(base, block, words, groups);
     } else {
         for (var i = 0u; i < RUN; i++) {
             for (var e = 0u; e < EACH; e++) {

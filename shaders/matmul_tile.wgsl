@@ -79,7 +79,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                     v[t] = vec4<f32>(inputs[(part * 8u + t) * 8u + k]);
                 }
                 for (var t = 0u; t < 8u; t++) {
-                    sum[t] += a * v[t].x + b * v[t].y + c * v[t].z + d * v[t].w;
+                    // From left to right, one fused product after the other.
+                    sum[t] = sum[t] + a * v[t].x + b * v[t].y + c * v[t].z + d * v[t].w;
                 }
             }
         }

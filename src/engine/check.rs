@@ -83,14 +83,18 @@ async fn run(
 fn compare(case: &Case, twin: &[Vec<u32>], found: &[Vec<u32>]) -> (f64, Option<String>) {
     let mut worst = (0.0, None);
     for ((&(i, compare), twin), found) in case.outputs.iter().zip(twin).zip(found) {
+        let before = &case.inputs[i].words;
         let halves = |words: &[u32]| -> Vec<f32> { words.iter().flat_map(|&w| unpair(w)).collect() };
         let bytes = |words: &[u32]| -> Vec<f32> {
             words.iter().flat_map(|word| word.to_le_bytes()).map(|byte| f32::from(byte as i8)).collect()
         };
+        let floats = |words: &[u32]| -> Vec<f32> { bytemuck::cast_slice(words).to_vec() };
+        let error =
+            |numbers: &dyn Fn(&[u32]) -> Vec<f32>| nmse(numbers(before), numbers(twin), numbers(found));
         let (error, tolerance) = match compare {
-            Compare::Floats(t) => (nmse(bytemuck::cast_slice(twin), bytemuck::cast_slice(found)), t),
-            Compare::Bytes(t) => (nmse(&bytes(twin), &bytes(found)), t),
-            Compare::Halves(t) => (nmse(&halves(twin), &halves(found)), t),
+            Compare::Floats(t) => (error(&floats), t),
+            Compare::Bytes(t) => (error(&bytes), t),
+            Compare::Halves(t) => (error(&halves), t),
             Compare::Exact => {
                 let differ = twin.iter().zip(found).filter(|(a, b)| a != b).count();
                 (differ as f64 / twin.len() as f64, 0.0)
@@ -107,10 +111,27 @@ fn compare(case: &Case, twin: &[Vec<u32>], found: &[Vec<u32>]) -> (f64, Option<S
     worst
 }
 
-/// `Σ (found − twin)² / Σ twin²`.
-fn nmse(twin: &[f32], found: &[f32]) -> f64 {
+/// `Σ (found − twin)² / Σ twin²`, the second sum over what the twin wrote: what it left as it was would make light of the rest.
+fn nmse(before: Vec<f32>, twin: Vec<f32>, found: Vec<f32>) -> f64 {
     let square = |x: f64| x * x;
-    let off: f64 = twin.iter().zip(found).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
-    let all: f64 = twin.iter().map(|&a| square(f64::from(a))).sum();
+    let off: f64 = twin.iter().zip(&found).map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let written = twin.iter().zip(&before).filter(|(a, b)| a.to_bits() != b.to_bits());
+    // Not by `sum`, which makes -0 of nothing.
+    let all = written.fold(0.0, |all, (&a, _)| all + square(f64::from(a)));
     if off == 0.0 { 0.0 } else { off / all }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nmse;
+
+    #[test]
+    fn what_nobody_wrote_is_no_excuse() {
+        let error = |found: [f32; 3]| nmse(vec![-7.5, 0.0, 0.0], vec![-7.5, 3.0, 4.0], found.to_vec());
+        assert_eq!(error([-7.5, 3.0, 4.0]), 0.0);
+        assert_eq!(error([-7.5, 3.0, 4.5]), 0.25 / 25.0);
+        assert_eq!(error([-6.5, 3.0, 4.0]), 1.0 / 25.0);
+        assert!(error([-7.5, f32::NAN, 4.0]).is_nan());
+        assert_eq!(nmse(vec![1.0], vec![1.0], vec![2.0]), f64::INFINITY);
+    }
 }

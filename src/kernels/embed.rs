@@ -1,6 +1,6 @@
 //! Token embedding: `out[r] = E[token of r]`.
 
-use super::case::{Builder, Compare};
+use super::case::{Builder, Compare, F32};
 use super::matmul_cases::matrix_of_halves;
 use super::twin::active;
 use super::{Access, Case, Invocation, Kernel, Matrix, NONE, Needs, wgsl};
@@ -66,7 +66,7 @@ fn cases() -> Vec<Case> {
             let rows = b.rows(8, &tokens);
             let matrix =
                 super::matmul_cases::test_matrix(&mut b, packing, vocab as usize, hidden, shard_tiles);
-            let out = b.output("out", 8 * hidden, Compare::Floats(1e-7));
+            let out = b.output("out", 8 * hidden, F32);
             cases.push(b.case(name, move |r, buffers| {
                 r.embed(buffers[rows], 8, &matrix.on(buffers), buffers[out]);
             }));

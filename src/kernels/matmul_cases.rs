@@ -1,7 +1,7 @@
 //! What kernels that multiply are checked on.
 
 use super::activate::ACTIVATIONS;
-use super::case::{Builder, Compare, F32};
+use super::case::{Builder, F32};
 use super::matmul::Activations;
 use super::rms_norm::RmsNorm;
 use super::shape::Shape;
@@ -211,7 +211,7 @@ fn case(
     let values: Vec<f32> = (0..capacity * k).map(&mut value).collect();
     let x = b.floats("x", &values);
     let matrix = test_matrix(&mut b, packing, n, k, tiles);
-    let out = b.output("out", capacity * n.next_multiple_of(8), Compare::Floats(1e-7));
+    let out = b.output("out", capacity * n.next_multiple_of(8), F32);
     b.case(name, move |r, buffers| {
         let weight = matrix.on(buffers);
         let x = Activations { rows: buffers[rows], capacity, values: buffers[x] };

@@ -2,7 +2,7 @@
 //! operation, where a device has it. Used only where that is asked for, since it rounds more than the weights.
 
 use super::activate::Activation;
-use super::case::{Builder, Compare};
+use super::case::{Builder, F32};
 use super::matmul::{Activations, multiply, shard_consts};
 use super::matmul_cases::{test_matrix, test_packings, test_part};
 use super::quantize::Quantized;
@@ -149,7 +149,7 @@ fn cases(variant: impl Fn(Shape) -> Variant + Copy + Send + Sync + 'static) -> V
             let codes = b.words("codes", words);
             let scales = b.floats("scales of codes", &scales);
             let matrix = test_matrix(&mut b, packing, n, k, tiles).with(glu);
-            let out = b.output("out", capacity * matrix.stride(), Compare::Floats(1e-7));
+            let out = b.output("out", capacity * matrix.stride(), F32);
             cases.push(b.case(name, move |r, buffers| {
                 let weight = matrix.on(buffers);
                 let variant = variant(Shape::new(capacity, &weight));

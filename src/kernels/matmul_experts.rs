@@ -1,6 +1,6 @@
 //! Products with the matrices of the experts that a row was routed to.
 
-use super::case::{Builder, Compare};
+use super::case::{Builder, F32};
 use super::matmul::Activations;
 use super::matmul_cases::{test_matrix, test_packings};
 use super::shape::Shape;
@@ -163,7 +163,7 @@ fn cases() -> Vec<Case> {
             let weights = b.normals("weights", 6 * slots);
             let x = b.normals("x", 6 * k * if spread { 1 } else { slots });
             let matrix = test_matrix(&mut b, packing, count * n, k, tiles);
-            let out = b.output("out", 6 * n * if spread { slots } else { 1 }, Compare::Floats(1e-7));
+            let out = b.output("out", 6 * n * if spread { slots } else { 1 }, F32);
             cases.push(b.case(name, move |r, buffers| {
                 let x = Activations { rows: buffers[rows], capacity: 6, values: buffers[x] };
                 let (chosen, weights) = (buffers[chosen], buffers[weights]);

@@ -1,6 +1,6 @@
 //! Products with experts' matrices for many rows: those that go through an expert share what is loaded of its weights.
 
-use super::case::{Builder, Compare};
+use super::case::{Builder, F32};
 use super::matmul::{TILE_T, dot};
 use super::matmul_cases::{few_packings, test_matrix, test_packings};
 use super::sort_experts::Order;
@@ -118,7 +118,7 @@ fn cases() -> Vec<Case> {
             let chosen = b.words("chosen", chosen);
             let x = b.normals("x", capacity * k * if spread { 1 } else { slots });
             let matrix = test_matrix(&mut b, packing, count * n, k, tiles);
-            let out = b.output("out", capacity * slots * n, Compare::Floats(1e-7));
+            let out = b.output("out", capacity * slots * n, F32);
             let case = b.case(name, move |r, buffers| {
                 if r.capabilities.software && !own {
                     return;

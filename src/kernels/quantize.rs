@@ -1,6 +1,6 @@
 //! Activations as 8-bit codes, which packed dot products multiply.
 
-use super::case::{Builder, Compare};
+use super::case::{Builder, Compare, F32};
 use super::matmul::Activations;
 use super::twin::active;
 use super::{Access, Case, Invocation, Kernel, Needs, wgsl};
@@ -90,7 +90,7 @@ fn cases() -> Vec<Case> {
         let capacity = magnitudes.len();
         let [rows, x] = b.rows_of_magnitudes(k, magnitudes);
         let units = k.div_ceil(unit);
-        let scales = b.output("scales of codes", capacity * units * 2, Compare::Floats(1e-7));
+        let scales = b.output("scales of codes", capacity * units * 2, F32);
         let codes = b.words("codes", vec![0; capacity * k / 4]);
         // What lies between two codes may be either, by a division that is not quite exact.
         b.compare(codes, Compare::Bytes(1e-5));

@@ -71,7 +71,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var t = 0u; t < 8u; t++) {
         let r = first_row + part * 8u + t;
         if r < ROWS {
-            put_quad(r, tile * 64u + quad * 4u, sum[t]);
+            put_vector(r, tile * 64u + quad * 4u, sum[t]);
         }
     }
 }

@@ -32,3 +32,20 @@ fn put_quad(row: u32, n: u32, sums: vec4<f32>) {
         put_output(row, n + j, sums[j], sums[j + FOLD - 1u]);
     }
 }
+
+// That for GPUs: side by side outputs are asked for and put at once, since each for itself would be waited for.
+fn put_vector(row: u32, n: u32, sums: vec4<f32>) {
+    if GLU || N % 4u != 0u {
+        put_quad(row, n, sums);
+    } else if n < N {
+        let i = place_of_output(row, n);
+        var made = sums;
+        if ADD {
+            made += vec4<f32>(out[i], out[i + 1u], out[i + 2u], out[i + 3u]);
+        }
+        out[i] = made.x;
+        out[i + 1u] = made.y;
+        out[i + 2u] = made.z;
+        out[i + 3u] = made.w;
+    }
+}

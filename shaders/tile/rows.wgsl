@@ -30,6 +30,6 @@ fn part_used(row: u32) -> bool {
 
 fn put_row(mine: Place, row: u32, sums: vec4<f32>) {
     if wanted(row) {
-        put_quad(row, mine.tile * 64u + mine.quad * 4u, sums * scale_of(row));
+        put_vector(row, mine.tile * 64u + mine.quad * 4u, sums * scale_of(row));
     }
 }

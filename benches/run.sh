@@ -15,10 +15,10 @@ run() {
     printf '```\n'
 }
 
-# Kernels by themselves, where there is a compiler. They take the first device.
+# Kernels by themselves, and what the driver makes of them, where there is a compiler. They take the first device.
 kernels() {
     printf '\n`cargo bench --bench %s`\n\n```\n' "$1"
-    cargo bench --locked --quiet --bench "$1" 2>&1 | grep -E '^on |^(attention|sample)\/|time:|thrpt:' || echo "(failed)"
+    cargo bench --locked --quiet --bench "$1" 2>&1 | grep -E '^on |^(attention|sample)\/|^(q4|q8|f16) |time:|thrpt:' || echo "(failed)"
     printf '```\n'
 }
 
@@ -35,6 +35,7 @@ for shape in ${SHAPES:-135m 1b 8b}; do
     run bench --shape "$shape" -b 4 -p 512 -n 32 -r 1 --profile "$out/$shape.json"
 done
 if [ $# = 0 ] && command -v cargo > /dev/null; then
+    kernels code
     kernels attention
     kernels sample
 fi
